@@ -1,0 +1,78 @@
+"""Names of everything Headrace keeps in Redis, and which shard a DID lives in.
+
+Key catalogue (each behind ``REDIS_KEY_PREFIX``; ``{s}`` is a shard number):
+
+===============================  ======  ====================================================
+key                              type    meaning
+===============================  ======  ====================================================
+firehose_live:{s}                stream  live events; one field ``event``: a wire entry
+firehose_live:cursor:{host}      string  seq of the relay's last appended frame (decimal)
+firehose_live:received:{host}    hash    generation -> ops received, moved with the cursor
+firehose_live:events             hash    shard -> events in its stream
+firehose_live:bytes              hash    shard -> entry bytes in its stream
+headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
+headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
+===============================  ======  ====================================================
+
+This module knows no client and no server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+LIVE = "firehose_live"
+"""Source of live events; the other sources will sit beside it."""
+
+ENTRY_FIELD = b"event"
+"""The one field of a stream entry."""
+
+
+def shard_of(did: str, shard_count: int) -> int:
+    """The shard of a DID: the first 8 bytes of its SHA-256, big-endian, modulo the count.
+
+    Stable for ever: it is mirrored in Rust and changes only with ``reshard``.
+    """
+    return int.from_bytes(hashlib.sha256(did.encode()).digest()[:8], "big") % shard_count
+
+
+def canonical_host(host: str) -> str:
+    """A relay's name in keys and reports: no scheme, no trailing slash, lower case."""
+    return host.strip().split("://", 1)[-1].rstrip("/").lower()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one deployment in one Redis."""
+
+    prefix: str = ""
+
+    def stream(self, source: str, shard: int) -> str:
+        """The stream of one shard of a source."""
+        return f"{self.prefix}{source}:{shard}"
+
+    def cursor(self, source: str, host: str) -> str:
+        """The resume position of one upstream host."""
+        return f"{self.prefix}{source}:cursor:{canonical_host(host)}"
+
+    def received(self, source: str, host: str) -> str:
+        """Ops received from one host, by generation."""
+        return f"{self.prefix}{source}:received:{canonical_host(host)}"
+
+    def events(self, source: str) -> str:
+        """Events now in each shard's stream."""
+        return f"{self.prefix}{source}:events"
+
+    def bytes(self, source: str) -> str:
+        """Entry bytes now in each shard's stream."""
+        return f"{self.prefix}{source}:bytes"
+
+    @property
+    def epoch(self) -> str:
+        """The mark that these streams are the ones Postgres knows."""
+        return f"{self.prefix}headrace:epoch"
+
+    def process(self, name: str) -> str:
+        """The heartbeat of one process."""
+        return f"{self.prefix}headrace:process:{name}"

@@ -1,0 +1,8 @@
+//! The per-record half of Headrace.
+//!
+//! Everything here is a pure function of its arguments: no clock, no I/O, no
+//! threads. Bad input is an outcome (a value), never a panic. Only the modules
+//! under `py` know Python.
+
+#[cfg(feature = "python")]
+mod py;
