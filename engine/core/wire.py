@@ -166,6 +166,11 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
+def weight(entry: Entry) -> int:
+    """Events an entry counts for in stream lengths and high water marks: its ops, at least one."""
+    return max(1, len(entry.ops)) if isinstance(entry, Commit) else 1
+
+
 def encode(entry: Entry) -> bytes:
     """One stream entry as bytes."""
     return bytes((VERSION,)) + _encoder.encode(entry)

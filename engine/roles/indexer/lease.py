@@ -1,0 +1,128 @@
+"""Who may write a shard: one owner at a time, fenced by a token.
+
+A lease is won from an owner whose database backend is gone, or who has not
+renewed for ``LEASE_SECONDS`` (frozen, swapped out, cut off). In the second case
+its backend is ended first: it may be inside COPY or just before COMMIT, and
+only the end of the backend makes sure that it neither commits nor keeps rows
+locked. The token then goes up, and every writing transaction begins by locking
+its shard rows with the token it holds (``Lease.lock``), so a former owner that
+wakes up finds no row and stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine import errors
+
+if TYPE_CHECKING:
+    import asyncpg
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+"""An owner silent for this long may be replaced. Longer than any batch, shorter than patience."""
+
+RENEW_SECONDS = 3.0
+"""How often an owner says that it lives."""
+
+_WAIT_SECONDS = 0.25
+_REPORT_SECONDS = 10.0
+
+
+@dataclass
+class Lease:
+    """The shards this process owns through one database connection."""
+
+    conn: asyncpg.Connection
+    sql: dict[str, str]
+    tokens: dict[int, int]
+
+    @property
+    def shards(self) -> list[int]:
+        """The owned shards, ascending."""
+        return sorted(self.tokens)
+
+    def _pairs(self) -> tuple[list[int], list[int]]:
+        shards = self.shards
+        return shards, [self.tokens[shard] for shard in shards]
+
+    async def lock(self) -> None:
+        """Fence the current transaction: first statement, shard order.
+
+        Raises:
+            LeaseLost: another process owns a shard now; nothing was written.
+        """
+        rows = await self.conn.fetch(self.sql["shard_lock"], *self._pairs())
+        self._require_all(rows, "locking")
+
+    async def renew(self) -> None:
+        """Keep the lease; outside any transaction.
+
+        Raises:
+            LeaseLost: another process owns a shard now.
+        """
+        rows = await self.conn.fetch(self.sql["shard_renew"], *self._pairs())
+        self._require_all(rows, "renewing")
+
+    async def release(self) -> None:
+        """Give the shards back; the next owner takes them at once."""
+        await self.conn.execute(self.sql["shard_release"], *self._pairs())
+
+    def _require_all(self, rows: list[asyncpg.Record], doing: str) -> None:
+        missing = sorted(set(self.tokens) - {row["shard"] for row in rows})
+        if missing:
+            raise errors.LeaseLost(f"shards {missing} were taken over (noticed when {doing})")
+
+
+async def claim(
+    conn: asyncpg.Connection, sql: dict[str, str], owner: str, shards: list[int]
+) -> Lease:
+    """Own these shards, waiting for the former owner's end or silence.
+
+    Returns with every shard owned; cancel it to give up. Positions must be read
+    only afterwards.
+    """
+    tokens: dict[int, int] = {}
+    waited = 0.0
+    while True:
+        wanted = [shard for shard in shards if shard not in tokens]
+        owners = await conn.fetch(
+            sql["shard_owners"], wanted, datetime.timedelta(seconds=LEASE_SECONDS)
+        )
+        unknown = set(wanted) - {row["shard"] for row in owners}
+        if unknown:
+            raise errors.SchemaMismatch(
+                f"shards {sorted(unknown)} do not exist in the state schema: "
+                "SHARD_COUNT differs from the deployment's"
+            )
+        free = [row for row in owners if not (row["alive"] and row["fresh"])]
+        for row in free:
+            if row["alive"]:
+                logger.warning(
+                    "taking shard %d from %s, silent for %.0f s: ending its backend %d",
+                    row["shard"],
+                    row["owner"],
+                    LEASE_SECONDS,
+                    row["backend_pid"],
+                )
+                await conn.fetch(sql["shard_terminate"], row["backend_pid"], row["backend_start"])
+        if free:
+            claimed = await conn.fetch(
+                sql["shard_claim"],
+                [row["shard"] for row in free],
+                [row["token"] for row in free],
+                owner,
+            )
+            tokens.update({row["shard"]: row["token"] for row in claimed})
+        if len(tokens) == len(shards):
+            return Lease(conn, sql, tokens)
+        if waited % _REPORT_SECONDS == 0:
+            others = sorted({str(row["owner"]) for row in owners if row not in free})
+            logger.info("waiting for shards of %s", ", ".join(others) or "nobody")
+        await asyncio.sleep(_WAIT_SECONDS)
+        waited += _WAIT_SECONDS

@@ -1,0 +1,104 @@
+"""How far each shard is committed: read at take-over, written with every batch.
+
+A position is the truth about a stream: Redis may lose everything, and from
+``relays`` the ingester still knows what to ask the relay for again, and the
+owner what it already holds. Writing it in the transaction of its rows is what
+makes their effects exactly once (design law 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    import asyncpg
+
+START = "0-0"
+"""Entry id before every entry of a stream."""
+
+
+@dataclass
+class Position:
+    """The committed position of one shard of one source."""
+
+    shard: int
+    epoch: str
+    entry_id: str = START
+    entries: int = 0
+    """Entries committed in this epoch."""
+    relays: dict[str, dict[str, int]] = field(default_factory=dict)
+    """``host/generation`` -> ``seq`` (highest held) and ops by outcome, which never reset."""
+
+    def held(self) -> dict[str, int]:
+        """Highest seq held of each relay generation: what is not newer is a duplicate."""
+        return {key: counts["seq"] for key, counts in self.relays.items()}
+
+    def advance(self, entry_id: str, entries: int) -> None:
+        """Count ``entries`` more entries, the last of them ``entry_id``."""
+        self.entry_id = entry_id
+        self.entries += entries
+
+    def record(self, relay: str, seq: int, outcomes: dict[str, int]) -> None:
+        """Add a batch's ops by outcome and raise the seq of one relay generation."""
+        counts = self.relays.setdefault(relay, {"seq": seq})
+        counts["seq"] = max(counts["seq"], seq)
+        for outcome, ops in outcomes.items():
+            counts[outcome] = counts.get(outcome, 0) + ops
+
+    def in_epoch(self, epoch: str) -> Position:
+        """The same knowledge at the start of a new life of the streams."""
+        if epoch == self.epoch:
+            return self
+        return Position(shard=self.shard, epoch=epoch, relays=self.copy().relays)
+
+    def copy(self) -> Position:
+        """An independent copy, to advance before the commit is certain."""
+        relays = {key: dict(counts) for key, counts in self.relays.items()}
+        return Position(self.shard, self.epoch, self.entry_id, self.entries, relays)
+
+
+def id_parts(entry_id: str) -> tuple[int, int]:
+    """An entry id as a pair that compares as Redis compares ids."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def id_after(entry_id: str) -> str:
+    """The smallest id greater than this one."""
+    milliseconds, sequence = id_parts(entry_id)
+    return f"{milliseconds}-{sequence + 1}"
+
+
+async def load(
+    conn: asyncpg.Connection, sql: dict[str, str], source: str, shards: list[int]
+) -> dict[int, Position]:
+    """Read the positions of these shards; the caller holds their lease."""
+    rows = await conn.fetch(sql["position_load"], source, shards)
+    return {
+        row["shard"]: Position(
+            shard=row["shard"],
+            epoch=row["epoch"],
+            entry_id=row["entry_id"],
+            entries=row["entries"],
+            relays=orjson.loads(row["relays"]),
+        )
+        for row in rows
+    }
+
+
+async def store(
+    conn: asyncpg.Connection, sql: dict[str, str], source: str, positions: list[Position]
+) -> None:
+    """Write positions; durable with the caller's transaction."""
+    await conn.execute(
+        sql["position_store"],
+        source,
+        [p.shard for p in positions],
+        [p.epoch for p in positions],
+        [p.entry_id for p in positions],
+        [p.entries for p in positions],
+        [orjson.dumps(p.relays).decode() for p in positions],
+    )

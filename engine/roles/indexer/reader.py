@@ -1,0 +1,171 @@
+"""Read the shard streams as logs: from the committed position, in order, never twice.
+
+There is no consumer group and hence no pending list. What was read but not
+committed is simply read again by whoever owns the shard next.
+
+Whether the streams are still the ones that the positions speak of is asked
+after every read, in the same round trip: an epoch never comes back, so an
+unchanged epoch after the read proves that the read saw these streams
+(design law 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine import errors
+from engine.adapters import resp
+from engine.core import streams
+from engine.roles.indexer import position as positions
+
+if TYPE_CHECKING:
+    from engine.roles.indexer.position import Position
+
+_FIRST_GUESS_BYTES = 4096
+"""Size of an entry before any was seen: about a commit with one record and its proofs dropped."""
+
+_MIN_COUNT, _MAX_COUNT = 16, 20_000
+
+
+@dataclass(frozen=True)
+class ShardEntries:
+    """What one shard's stream gave: entries in stream order, and the id of the last."""
+
+    shard: int
+    last_id: str
+    entries: list[bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        """Entry bytes."""
+        return sum(map(len, self.entries))
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """One shard's stream and its upstreams' cursors, seen at one instant."""
+
+    length: int
+    added: int
+    last_id: str
+
+
+class Reader:
+    """Reads all streams of one process over its own connection."""
+
+    def __init__(
+        self,
+        conn: resp.RespConnection,
+        keys: streams.Keys,
+        source: str,
+        epoch_mark: bytes,
+        batch_bytes: int,
+    ) -> None:
+        """Read ``source``; ``epoch_mark`` is the value that the epoch key must have."""
+        self._conn = conn
+        self._keys = keys
+        self._source = source
+        self._mark = epoch_mark
+        self._batch_bytes = batch_bytes
+        self._entry_bytes = float(_FIRST_GUESS_BYTES)
+
+    async def read(self, after: dict[int, str], block_ms: int) -> list[ShardEntries]:
+        """Entries after the given ids, at most about ``batch_bytes``; empty after ``block_ms``.
+
+        Raises:
+            StreamsTorn: the streams are not (or no longer) those of the epoch.
+            StoreUnavailable: the connection is gone.
+        """
+        share = self._batch_bytes / max(1, len(after))
+        count = min(_MAX_COUNT, max(_MIN_COUNT, int(share / self._entry_bytes)))
+        names = [self._keys.stream(self._source, shard) for shard in after]
+        read = resp.pack(
+            "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *names, *after.values()
+        )
+        reply, mark = await self._conn.execute(read + resp.pack("GET", self._keys.epoch), 2)
+        for answer in (reply, mark):
+            if isinstance(answer, Exception):
+                raise errors.StoreError(f"reading the streams: {answer}") from answer
+        if mark != self._mark:
+            raise errors.StreamsTorn(f"the epoch in Redis is {mark!r}, ours is {self._mark!r}")
+        shard_by_name = dict(zip((name.encode() for name in names), after, strict=True))
+        result = [
+            ShardEntries(
+                shard_by_name[name], items[-1][0].decode(), [fields[1] for _, fields in items]
+            )
+            for name, items in (reply or ())
+        ]
+        entries = sum(len(part.entries) for part in result)
+        if entries:
+            seen = sum(part.size_bytes for part in result) / entries
+            self._entry_bytes += (seen - self._entry_bytes) / 4
+        return result
+
+
+async def inspect(
+    conn: resp.RespConnection, keys: streams.Keys, source: str, shards: list[int], hosts: list[str]
+) -> tuple[bytes | None, dict[int, StreamFacts | None], dict[str, int]]:
+    """The epoch mark, each stream's facts (None: no such stream) and cursors, at one instant.
+
+    One MULTI, so that "the cursor is at N and nothing lies beyond the position"
+    is one observation.
+    """
+    commands = [
+        resp.pack("MULTI"),
+        resp.pack("GET", keys.epoch),
+        *(resp.pack("XINFO", "STREAM", keys.stream(source, shard)) for shard in shards),
+        *(resp.pack("GET", keys.cursor(source, host)) for host in hosts),
+        resp.pack("EXEC"),
+    ]
+    replies = await conn.execute(b"".join(commands), len(commands))
+    results = replies[-1]
+    if isinstance(results, Exception) or results is None:
+        raise errors.StoreError(f"inspecting the streams: {results}")
+    mark, *rest = results
+    facts = {
+        shard: _facts(reply) for shard, reply in zip(shards, rest[: len(shards)], strict=True)
+    }
+    cursors = {
+        host: int(reply)
+        for host, reply in zip(hosts, rest[len(shards) :], strict=True)
+        if reply is not None
+    }
+    return mark, facts, cursors
+
+
+def _facts(reply: object) -> StreamFacts | None:
+    if isinstance(reply, Exception) or not isinstance(reply, list):
+        return None
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    return StreamFacts(
+        length=fields[b"length"],
+        added=fields[b"entries-added"],
+        last_id=fields[b"last-generated-id"].decode(),
+    )
+
+
+def torn_shards(
+    held: dict[int, Position], facts: dict[int, StreamFacts | None], epoch: str
+) -> list[int]:
+    """Shards whose stream cannot be the one that their position speaks of.
+
+    ``added - length <= committed <= added``: less, and entries left the stream
+    before they were committed; more, and the stream forgot entries.
+    A position of an older epoch says nothing about these streams.
+    """
+    torn = []
+    for shard, position in held.items():
+        fact = facts.get(shard)
+        if fact is None:
+            torn.append(shard)
+        elif position.epoch == epoch and not (
+            fact.added - fact.length <= position.entries <= fact.added
+        ):
+            torn.append(shard)
+    return torn
+
+
+def is_quiet(position: Position, fact: StreamFacts) -> bool:
+    """Whether nothing lies beyond the position."""
+    return positions.id_parts(fact.last_id) <= positions.id_parts(position.entry_id)
