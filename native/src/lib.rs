@@ -4,5 +4,8 @@
 //! threads. Bad input is an outcome (a value), never a panic. Only the modules
 //! under `py` know Python.
 
+pub mod cbor;
+pub mod cid;
 #[cfg(feature = "python")]
 mod py;
+pub mod read;
