@@ -1,0 +1,24 @@
+-- What `headrace status` asks Postgres. {state} is the quoted state schema.
+
+-- name: status
+-- Everything in one statement, hence of one instant.
+SELECT
+    (SELECT epoch FROM {state}.deployment) AS epoch,
+    (SELECT shard_count FROM {state}.deployment) AS shard_count,
+    (SELECT coalesce(json_agg(json_build_array(host, generation, first_seq)), '[]')::text
+     FROM {state}.relay) AS relays,
+    (SELECT coalesce(json_agg(json_build_array(shard, epoch, entry_id, relays)), '[]')::text
+     FROM {state}.position WHERE source = 'firehose_live') AS positions,
+    (SELECT coalesce(json_agg(json_build_array(shard, owner)), '[]')::text
+     FROM {state}.shard) AS owners,
+    (SELECT coalesce(json_agg(json_build_array(
+                host, generation, after_seq, before_seq, reason, noted_at) ORDER BY id DESC), '[]')::text
+     FROM (SELECT * FROM {state}.relay_gap ORDER BY id DESC LIMIT 20) newest) AS gaps,
+    (SELECT count(*) FROM {state}.identity_due
+     WHERE attempts = 0 OR next_attempt_at <= now()) AS due,
+    (SELECT count(*) FROM {state}.identity_due
+     WHERE attempts > 0 AND next_attempt_at > now()) AS later,
+    (SELECT coalesce(json_object_agg(reason, n ORDER BY reason), '{}')::text
+     FROM (SELECT reason, count(*) AS n FROM {state}.dead_letter GROUP BY reason) letters)
+        AS dead_letters,
+    (SELECT count(*) FROM {state}.repo WHERE resync IS NOT NULL) AS resync;
