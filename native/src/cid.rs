@@ -137,15 +137,24 @@ impl fmt::Display for Cid<'_> {
 
 /// The binary form of a CID string; `None` unless it prints back identically.
 pub fn parse_str(text: &str) -> Option<Vec<u8>> {
+    read_text(text, &mut [0; MAX_TEXT_BYTES]).map(<[u8]>::to_vec)
+}
+
+/// Whether `parse_str` would accept `text`; allocates nothing.
+pub fn is_text(text: &str) -> bool {
+    read_text(text, &mut [0; MAX_TEXT_BYTES]).is_some()
+}
+
+fn read_text<'a>(text: &str, buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<&'a [u8]> {
     // Before any work: no CID that this module accepts prints longer.
     if text.len() > MAX_TEXT_BYTES {
         return None;
     }
     let bytes = match text.strip_prefix('b') {
-        Some(base32) => read_base32(base32.as_bytes())?,
-        None => read_base58(text.as_bytes())?,
+        Some(base32) => read_base32(base32.as_bytes(), buffer)?,
+        None => read_base58(text.as_bytes(), buffer)?,
     };
-    let cid = Cid::exact(&bytes).ok()?;
+    let cid = Cid::exact(bytes).ok()?;
     (cid.is_v1() == text.starts_with('b')).then_some(bytes)
 }
 
@@ -165,9 +174,8 @@ fn write_base32(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 #[allow(clippy::cast_possible_truncation)] // `word` holds fewer than 8 bits more than the byte
-fn read_base32(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
-    let (mut word, mut bits) = (0_u32, 0_u32);
+fn read_base32<'a>(text: &[u8], buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<&'a [u8]> {
+    let (mut word, mut bits, mut length) = (0_u32, 0_u32, 0);
     for &letter in text {
         let value = match letter {
             b'a'..=b'z' => letter - b'a',
@@ -178,12 +186,13 @@ fn read_base32(text: &[u8]) -> Option<Vec<u8>> {
         bits += 5;
         if bits >= 8 {
             bits -= 8;
-            bytes.push((word >> bits) as u8);
+            *buffer.get_mut(length)? = (word >> bits) as u8;
+            length += 1;
             word &= (1 << bits) - 1;
         }
     }
     // Left-over bits must be padding: fewer than a letter, all zero.
-    (bits < 5 && word == 0).then_some(bytes)
+    (bits < 5 && word == 0).then(|| buffer.get(..length))?
 }
 
 fn write_base58(bytes: &[u8], out: &mut Vec<u8>) {
@@ -206,24 +215,25 @@ fn write_base58(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 #[allow(clippy::cast_possible_truncation)] // masked
-fn read_base58(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes: Vec<u8> = Vec::with_capacity(text.len());
+fn read_base58<'a>(text: &[u8], buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<&'a [u8]> {
+    // The number grows towards the front of the buffer; it is shorter than its text.
+    let mut start = buffer.len();
     for letter in text {
         let mut carry = BASE58.iter().position(|known| known == letter)?;
-        for byte in &mut bytes {
+        for byte in buffer.get_mut(start..)?.iter_mut().rev() {
             carry += usize::from(*byte) * 58;
             *byte = (carry & 0xff) as u8;
             carry >>= 8;
         }
         while carry > 0 {
-            bytes.push((carry & 0xff) as u8);
+            start = start.checked_sub(1)?;
+            *buffer.get_mut(start)? = (carry & 0xff) as u8;
             carry >>= 8;
         }
     }
+    // Each leading zero digit is a zero byte; the buffer is zero there.
     let zeros = text.iter().take_while(|letter| **letter == BASE58[0]);
-    bytes.extend(zeros.map(|_| 0));
-    bytes.reverse();
-    Some(bytes)
+    buffer.get(start.checked_sub(zeros.count())?..)
 }
 
 #[cfg(test)]

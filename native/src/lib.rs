@@ -6,6 +6,8 @@
 
 pub mod cbor;
 pub mod cid;
+pub mod datetime;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;
+pub mod syntax;
