@@ -1,0 +1,1 @@
+"""Edges: each module knows one outside thing, translates its errors and decides nothing."""
