@@ -71,3 +71,7 @@ UPDATE {state}.deployment SET epoch = '' WHERE epoch = $1;
 -- name: wal_lsn
 -- How far commits are flushed, and a point that is not before any commit made until now.
 SELECT pg_current_wal_flush_lsn()::text AS flushed, pg_current_wal_insert_lsn()::text AS inserted;
+
+-- name: relay_generations
+-- The relays and the generation of each one's seq numbers.
+SELECT host, generation FROM {state}.relay;

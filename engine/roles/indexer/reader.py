@@ -30,16 +30,28 @@ _MIN_COUNT, _MAX_COUNT = 16, 20_000
 
 @dataclass(frozen=True)
 class ShardEntries:
-    """What one shard's stream gave: entries in stream order, and the id of the last."""
+    """What one shard's stream gave, in stream order; never empty."""
 
     shard: int
-    last_id: str
+    ids: list[bytes]
     entries: list[bytes]
+
+    @property
+    def last_id(self) -> str:
+        """Id of the last entry: where the position goes when all are committed."""
+        return self.ids[-1].decode()
 
     @property
     def size_bytes(self) -> int:
         """Entry bytes."""
         return sum(map(len, self.entries))
+
+    def cut(self, at: int) -> tuple[ShardEntries, ShardEntries]:
+        """The entries before ``at`` and the others."""
+        return (
+            ShardEntries(self.shard, self.ids[:at], self.entries[:at]),
+            ShardEntries(self.shard, self.ids[at:], self.entries[at:]),
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class Reader:
         shard_by_name = dict(zip((name.encode() for name in names), after, strict=True))
         result = [
             ShardEntries(
-                shard_by_name[name], items[-1][0].decode(), [fields[1] for _, fields in items]
+                shard_by_name[name], [item[0] for item in items], [item[1][1] for item in items]
             )
             for name, items in (reply or ())
         ]

@@ -1,0 +1,230 @@
+"""One ownership of shards: read, write, trim, until told to stop or something breaks.
+
+A session believes nothing from an earlier one. It starts from the positions in
+Postgres, and the end of any part of it ends it whole; the role then starts a
+new one. That is the entire recovery logic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine import errors
+from engine.adapters import postgres
+from engine.roles.indexer import lease as leases
+from engine.roles.indexer import position as positions
+from engine.roles.indexer import reader as readers
+from engine.roles.indexer import trim
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from engine.adapters import resp
+    from engine.core import streams
+    from engine.roles.indexer.reader import Reader, ShardEntries
+    from engine.roles.indexer.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+BLOCK_MS = 250
+"""How long an idle read waits: bounds how late upkeep and a stop are noticed."""
+
+UPKEEP_SECONDS = 0.25
+"""Least time between two rounds of trimming while busy."""
+
+QUIET_SECONDS = 1.0
+"""How often the seq of quiet shards is written, so that a rewind need not go far back."""
+
+
+@dataclass
+class Counters:
+    """What the process did since it started; for the heartbeat and the log."""
+
+    batches: int = 0
+    entries: int = 0
+    ops: int = 0
+    rows: int = 0
+    refused: int = 0
+    replayed: int = 0
+    trimmed: int = 0
+
+
+@dataclass
+class Session:
+    """The work on owned shards whose epoch was checked."""
+
+    conn: asyncpg.Connection
+    admin: resp.RespConnection
+    reader: Reader
+    writer: Writer
+    trimmer: trim.Trimmer
+    keys: streams.Keys
+    source: str
+    epoch_mark: bytes
+    counters: Counters
+    _read_to: dict[int, str] = field(default_factory=dict)
+    _renewed_at: float = 0.0
+    _upkept_at: float = 0.0
+    _quiet_at: float = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop``; the batch in hand is finished first.
+
+        Raises:
+            StreamsTorn: the streams must be made anew; nothing is lost.
+            LeaseLost: another process owns a shard.
+            StoreError: Redis or Postgres failed.
+        """
+        await self._adopt_leftovers()
+        self._read_to = {s: p.entry_id for s, p in self.writer.positions.items()}
+        stopping = asyncio.create_task(stop.wait())
+        reading = self._start_read()
+        try:
+            while True:
+                await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if stop.is_set():
+                    return
+                batch = reading.result()
+                for part in batch:
+                    self._read_to[part.shard] = part.last_id
+                reading = self._start_read()
+                if batch:
+                    await self._commit(batch)
+                await self._upkeep(idle=not batch)
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, errors.StoreError):
+                    await task
+
+    def _start_read(self) -> asyncio.Task[list[ShardEntries]]:
+        return asyncio.create_task(self.reader.read(self._read_to, BLOCK_MS))
+
+    async def _commit(self, batch: list[ShardEntries]) -> None:
+        done = await self.writer.write(batch)
+        now = time.monotonic()
+        for shard, (events, size) in done.weights.items():
+            entry_id = self.writer.positions[shard].entry_id
+            self.trimmer.committed(shard, entry_id, events, size, now)
+        self.counters.batches += 1
+        self.counters.entries += done.entries
+        self.counters.ops += done.ops
+        self.counters.rows += done.rows
+        self.counters.refused += done.refused
+        self.counters.replayed += done.replayed
+
+    async def _adopt_leftovers(self) -> None:
+        """Take over what the former owner committed but did not trim."""
+        for shard, position in self.writer.positions.items():
+            if position.entry_id == positions.START:
+                continue
+            events, size = await trim.committed_leftovers(
+                self.admin, self.keys.stream(self.source, shard), position.entry_id
+            )
+            if events:
+                self.trimmer.committed(shard, position.entry_id, events, size, time.monotonic())
+
+    async def _upkeep(self, *, idle: bool) -> None:
+        """Renew the lease, check the streams, write quiet seqs, trim: each when it is time."""
+        now = time.monotonic()
+        if now - self._renewed_at >= leases.RENEW_SECONDS:
+            async with postgres.translated_errors():
+                await self.writer.lease.renew()
+            self._renewed_at = now
+        if now - self._upkept_at < UPKEEP_SECONDS:
+            return
+        self._upkept_at = now
+        async with postgres.translated_errors():
+            relays = dict(await self.conn.fetch(self.writer.sql["relay_generations"]))
+        lease = self.writer.lease
+        mark, facts, cursors = await readers.inspect(
+            self.admin, self.keys, self.source, lease.shards, list(relays)
+        )
+        await check_streams(
+            self.conn, self.writer.sql, self.writer.positions, self.epoch_mark, mark, facts
+        )
+        if idle and now - self._quiet_at >= QUIET_SECONDS:
+            self._quiet_at = now
+            await self._advance_quiet(relays, facts, cursors)
+        async with postgres.translated_errors():
+            wal = await self.conn.fetchrow(self.writer.sql["wal_lsn"])
+        if wal is None:
+            raise errors.InvariantError("a query without FROM returned no row")
+        self.trimmer.observe(trim.parse_lsn(wal["flushed"]), trim.parse_lsn(wal["inserted"]))
+        self.counters.trimmed += await self.trimmer.trim(self.admin, self.epoch_mark, now)
+
+    async def _advance_quiet(
+        self,
+        relays: dict[str, int],
+        facts: dict[int, readers.StreamFacts | None],
+        cursors: dict[str, int],
+    ) -> None:
+        """Let shards without anything to do hold every seq that the relays' cursors passed."""
+        moved = {}
+        for shard, held in self.writer.positions.items():
+            fact = facts[shard]
+            if fact is None or not readers.is_quiet(held, fact):
+                continue
+            position = held.copy()
+            for host, cursor in cursors.items():
+                position.record(f"{host}/{relays[host]}", cursor, {})
+            if position != held:
+                moved[shard] = position
+        if not moved:
+            return
+        async with postgres.translated_errors(), self.conn.transaction():
+            await self.writer.lease.lock()
+            await positions.store(self.conn, self.writer.sql, self.source, list(moved.values()))
+        self.writer.positions.update(moved)
+
+
+async def check_streams(
+    conn: asyncpg.Connection,
+    sql: dict[str, str],
+    held: dict[int, positions.Position],
+    epoch_mark: bytes,
+    mark: bytes | None,
+    facts: dict[int, readers.StreamFacts | None],
+) -> None:
+    """Require the streams of our epoch, whole; report them where they are torn.
+
+    Raises:
+        StreamsTorn: another epoch, or a stream that lost entries. In the second
+            case Postgres now says so, and the firehose ingester rewinds.
+    """
+    if mark != epoch_mark:
+        raise errors.StreamsTorn(f"the epoch in Redis is {mark!r}, ours is {epoch_mark!r}")
+    epoch = epoch_mark.decode().rpartition(":")[2]
+    torn = readers.torn_shards(held, facts, epoch)
+    if torn:
+        async with postgres.translated_errors():
+            await conn.execute(sql["deployment_torn"], epoch)
+        raise errors.StreamsTorn(f"streams of shards {torn} lost entries; asked for a rewind")
+
+
+async def current_epoch(
+    conn: asyncpg.Connection,
+    sql: dict[str, str],
+    admin: resp.RespConnection,
+    keys: streams.Keys,
+    source: str,
+    held: dict[int, positions.Position],
+) -> bytes:
+    """The epoch mark that Postgres and Redis agree on, with whole streams.
+
+    Raises:
+        StreamsTorn: there is none yet; the firehose ingester makes it.
+    """
+    async with postgres.translated_errors():
+        row = await conn.fetchrow(sql["deployment_epoch"])
+    if row is None or not row["epoch"]:
+        raise errors.StreamsTorn("the streams were not made yet")
+    mark = f"{row['deployment_id']}:{row['epoch']}".encode()
+    found, facts, _ = await readers.inspect(admin, keys, source, sorted(held), [])
+    await check_streams(conn, sql, held, mark, found, facts)
+    return mark

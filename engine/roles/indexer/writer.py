@@ -1,0 +1,215 @@
+"""Turn one batch of entries into committed rows: one transaction, exactly once.
+
+Order inside the transaction (design section 5): the shard locks, the rows that
+must be known, the fold (Rust), deletes, COPY of new rows, updates and our own
+tables, the positions. Either all of it is there afterwards or nothing is, so a
+crash anywhere costs only the work of the batch.
+
+A row that Postgres refuses costs only its op: the COPY error names the line,
+the line names the op, the op is voided and the same decoded batch is folded
+again. Where that does not help the batch is cut in two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from engine import errors
+from engine.adapters import postgres
+from engine.roles.indexer import position as positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.collections.statements import Statements
+    from engine.core import codec
+    from engine.roles.indexer.lease import Lease
+    from engine.roles.indexer.position import Position
+    from engine.roles.indexer.reader import ShardEntries
+
+logger = logging.getLogger(__name__)
+
+MAX_REFUSALS = 3
+"""Rows that Postgres may refuse in one batch before the batch is cut in two."""
+
+MAX_REPLAYS = 10
+"""Deadlocks and serialization failures in a row before the error is passed on."""
+
+_COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)")
+
+
+class _Refused(Exception):
+    """Postgres refused a row; nothing of the batch was written."""
+
+    def __init__(self, op: int | None, message: str) -> None:
+        super().__init__(message)
+        self.op = op
+        """The op that wrote the row, if it could be told."""
+        self.message = message
+
+
+@dataclass
+class Committed:
+    """What one commit did, by shard and in sum."""
+
+    ops: int = 0
+    entries: int = 0
+    rows: int = 0
+    refused: int = 0
+    replayed: int = 0
+    weights: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Shard -> events and bytes of the committed entries."""
+
+
+@dataclass
+class Writer:
+    """Writes the batches of one owner. Positions are moved in place after each commit."""
+
+    conn: asyncpg.Connection
+    lease: Lease
+    plan: codec.Plan
+    statements: Statements
+    sql: dict[str, str]
+    source: str
+    positions: dict[int, Position]
+    clock: Callable[[], float]
+    """Unix seconds; judges revs from the future."""
+
+    async def write(self, batch: list[ShardEntries]) -> Committed:
+        """Commit every entry of the batch; on return the rows and positions are committed.
+
+        Committed means visible and crash-safe as a whole; flushed to disk a
+        moment later (``trim`` waits for that before an entry leaves Redis).
+
+        Raises:
+            LeaseLost: nothing was written, another process owns a shard.
+            UnknownEnvelope: an entry is of a newer version; nothing was written.
+            StoreError: Postgres failed; nothing was written.
+        """
+        done = Committed()
+        await self._write(batch, done)
+        return done
+
+    async def _write(self, batch: list[ShardEntries], done: Committed) -> None:
+        decoded = await asyncio.to_thread(self._decode, batch)
+        voided: list[tuple[int, str]] = []
+        replays = 0
+        while True:
+            try:
+                await self._commit(batch, decoded, voided, done)
+                return
+            except _Refused as refusal:
+                done.refused += 1
+                logger.warning("Postgres refused a row: %s", refusal.message)
+                if refusal.op is not None and len(voided) < MAX_REFUSALS:
+                    voided.append((refusal.op, refusal.message))
+                    continue
+                halves = _halves(batch)
+                if halves is not None:
+                    for half in halves:
+                        await self._write(half, done)
+                    return
+                known = {op for op, _ in voided}
+                if refusal.op is not None and refusal.op not in known:
+                    voided.append((refusal.op, refusal.message))
+                elif len(known) < decoded.ops:
+                    # One entry, and no row to blame: give up its ops, keep the process.
+                    voided = [(op, refusal.message) for op in range(decoded.ops)]
+                else:
+                    raise errors.StoreError(
+                        f"Postgres refuses an entry without ops: {refusal.message}"
+                    ) from refusal
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as conflict:
+                done.replayed += 1
+                replays += 1
+                if replays > MAX_REPLAYS:
+                    raise errors.StoreError(f"{replays} conflicts in a row") from conflict
+
+    def _decode(self, batch: list[ShardEntries]) -> codec.Batch:
+        shards = [
+            (part.shard, self.positions[part.shard].held(), part.entries) for part in batch
+        ]
+        return self.plan.decode(shards, now=self.clock())
+
+    async def _commit(
+        self,
+        batch: list[ShardEntries],
+        decoded: codec.Batch,
+        voided: list[tuple[int, str]],
+        done: Committed,
+    ) -> None:
+        moved = {part.shard: self.positions[part.shard].copy() for part in batch}
+        async with postgres.translated_errors(), self.conn.transaction():
+            await self.lease.lock()
+            known = {
+                name: await self.conn.fetchval(self.statements.lookups[name], *parameters)
+                for name, parameters in decoded.lookups()
+            }
+            changes = await asyncio.to_thread(decoded.fold, known, voided)
+            rows = await self._apply(changes)
+            for part in batch:
+                moved[part.shard].advance(part.last_id, len(part.entries))
+            for shard, relay, seq, outcomes in changes.tally():
+                moved[shard].record(relay, seq, outcomes)
+            await positions.store(self.conn, self.sql, self.source, list(moved.values()))
+        self.positions.update(moved)
+        done.ops += decoded.ops
+        done.entries += decoded.entries
+        done.rows += rows
+        for shard, _, events, size in decoded.weights():
+            before = done.weights.get(shard, (0, 0))
+            done.weights[shard] = (before[0] + events, before[1] + size)
+
+    async def _apply(self, changes: codec.Changes) -> int:
+        """Perform the changes; rows copied."""
+        rows = 0
+        for name, parameters in changes.deletes():
+            await self._execute(name, parameters)
+        for index, (table, payload, count) in enumerate(changes.copies()):
+            try:
+                await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
+            except _BAD_DATA as refusal:
+                raise _refused(refusal, index, changes) from refusal
+            rows += count
+        for name, parameters in changes.statements():
+            await self._execute(name, parameters)
+        return rows
+
+    async def _execute(self, name: str, parameters: list[str]) -> None:
+        try:
+            await self.conn.execute(self.statements.writes[name], *parameters)
+        except _BAD_DATA as refusal:
+            raise _Refused(None, f"{name}: {refusal}") from refusal
+
+
+_BAD_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""Errors of the data, not of the server: invalid text, a key that exists, a key too long."""
+
+
+def _refused(error: asyncpg.PostgresError, copy: int, changes: codec.Changes) -> _Refused:
+    """Find the op behind a COPY error by the line that its context names."""
+    line = _COPY_LINE.match(getattr(error, "context", None) or "")
+    op = changes.op_of(copy, int(line.group(1))) if line else -1
+    return _Refused(op if op >= 0 else None, str(error))
+
+
+def _halves(batch: list[ShardEntries]) -> tuple[list[ShardEntries], list[ShardEntries]] | None:
+    """Two batches that together are this one; None for a single entry."""
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return batch[:middle], batch[middle:]
+    part = batch[0]
+    if len(part.entries) == 1:
+        return None
+    first, second = part.cut(len(part.entries) // 2)
+    return [first], [second]
