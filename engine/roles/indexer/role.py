@@ -1,0 +1,234 @@
+"""The indexer role: own shards, and keep owning them through every failure.
+
+The role opens the stores, wins the lease, agrees with Redis on the epoch and
+runs a session. Whatever ends the session, the next one starts from Postgres:
+there is no repair path beside the start path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+from engine import errors
+from engine.adapters import heartbeat, postgres, resp
+from engine.core import backoff, streams
+from engine.roles.indexer import lease as leases
+from engine.roles.indexer import position as positions
+from engine.roles.indexer import session as sessions
+from engine.roles.indexer import tables
+from engine.roles.indexer.reader import Reader
+from engine.roles.indexer.trim import Trimmer
+from engine.roles.indexer.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    import asyncpg
+
+    from engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+EPOCH_POLL_SECONDS = 0.2
+REPORT_SECONDS = 10.0
+CLAIM_LOG_SECONDS = 10.0
+
+
+class IndexerRole:
+    """Owns the shards ``s`` with ``s % of == slot`` and writes their rows."""
+
+    def __init__(self, name: str, slot: int, of: int, settings: Settings) -> None:
+        """Take part ``slot`` of ``of``; both stores' URLs must be set."""
+        if not 0 <= slot < of:
+            raise errors.SettingsError(f"slot {slot} of {of}: slots count from 0")
+        self._name = name
+        self._shards = list(range(slot, settings.shard_count, of))
+        self._settings = settings
+        self._keys = streams.Keys(settings.redis_key_prefix)
+        self._counters = sessions.Counters()
+        self._state = "starting"
+        self._owned: list[int] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Index until ``stop``; the batch in hand is committed before it returns.
+
+        Raises:
+            SchemaMismatch: the database cannot be written as it is.
+            UnknownEnvelope: a newer producer writes to these streams.
+        """
+        if not self._shards:
+            logger.warning("more indexers than shards: this one has nothing to do")
+        delays = backoff.Backoff(first_seconds=0.2, limit_seconds=5.0)
+        reporting = asyncio.create_task(self._report())
+        try:
+            while not stop.is_set():
+                ops = self._counters.ops
+                try:
+                    await self._own(stop)
+                except (errors.SchemaMismatch, errors.SettingsError):
+                    raise
+                except errors.StoreError as failure:
+                    self._state = "waiting"
+                    self._owned = []
+                    if self._counters.ops > ops:
+                        delays.reset()
+                    delay = delays.next_delay()
+                    logger.warning("%s; starting again in %.1f s", failure, delay)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), delay)
+        finally:
+            reporting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reporting
+
+    async def _own(self, stop: asyncio.Event) -> None:
+        """One ownership, from connecting to releasing."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            conn = await postgres.connect(settings, self._name)
+            stack.push_async_callback(_close, conn)
+            admin = await resp.RespConnection.open(settings.redis_url or "")
+            stack.push_async_callback(admin.close)
+            reading = await resp.RespConnection.open(settings.redis_url or "")
+            stack.push_async_callback(reading.close)
+            self._state = "claiming"
+            async with postgres.translated_errors():
+                built = await tables.load(conn, settings)
+                claiming = leases.claim(conn, built.sql, self._name, self._shards)
+                lease = await _unless_stopped(claiming, stop)
+            if lease is None:
+                return
+            async with postgres.translated_errors():
+                held = await positions.load(conn, built.sql, streams.LIVE, lease.shards)
+            mark = await self._agree(stop, lease, admin, held)
+            if mark is None:
+                await _release(lease)
+                return
+            epoch = mark.decode().rpartition(":")[2]
+            session = sessions.Session(
+                conn=conn,
+                admin=admin,
+                reader=Reader(
+                    reading, self._keys, streams.LIVE, mark, settings.indexer.batch_bytes
+                ),
+                writer=Writer(
+                    conn=conn,
+                    lease=lease,
+                    plan=built.plan,
+                    statements=built.statements,
+                    sql=built.sql,
+                    source=streams.LIVE,
+                    positions={s: p.in_epoch(epoch) for s, p in held.items()},
+                    clock=time.time,
+                ),
+                trimmer=Trimmer(
+                    self._keys,
+                    streams.LIVE,
+                    settings.indexer.retention_seconds,
+                    settings.indexer.retention_bytes,
+                ),
+                keys=self._keys,
+                source=streams.LIVE,
+                epoch_mark=mark,
+                counters=self._counters,
+            )
+            logger.info("ready, owning shards %s", _ranges(lease.shards))
+            self._state, self._owned = "running", lease.shards
+            await session.run(stop)
+            self._state = "stopping"
+            await _release(lease)
+
+    async def _agree(
+        self,
+        stop: asyncio.Event,
+        lease: leases.Lease,
+        admin: resp.RespConnection,
+        held: dict[int, positions.Position],
+    ) -> bytes | None:
+        """Wait until Redis holds whole streams of the epoch in Postgres; None when stopped."""
+        told = float("-inf")
+        while not stop.is_set():
+            try:
+                return await sessions.current_epoch(
+                    lease.conn, lease.sql, admin, self._keys, streams.LIVE, held
+                )
+            except errors.StreamsTorn as reason:
+                self._state = "waiting for streams"
+                now = time.monotonic()
+                if now - told >= REPORT_SECONDS:
+                    told = now
+                    logger.info("waiting for the firehose ingester to make the streams: %s", reason)
+                    async with postgres.translated_errors():
+                        await lease.renew()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), EPOCH_POLL_SECONDS)
+        return None
+
+    async def _report(self) -> None:
+        """Publish the heartbeat each second, and one line to the log each ten."""
+        last, told = self._counters.ops, time.monotonic()
+        async with heartbeat.Heartbeat(
+            self._settings.redis_url or "", self._keys.process(self._name)
+        ) as pulse:
+            while True:
+                c = self._counters
+                await pulse.publish(
+                    {
+                        "name": self._name,
+                        "role": "indexer",
+                        "pid": os.getpid(),
+                        "core": heartbeat.core(),
+                        "state": self._state,
+                        "shards": self._owned,
+                        "counters": {key: getattr(c, key) for key in c.__dataclass_fields__},
+                    }
+                )
+                now = time.monotonic()
+                if now - told >= REPORT_SECONDS:
+                    logger.info(
+                        "indexed ops=%d rate=%.0f/s rows=%d refused=%d trimmed=%d",
+                        c.ops,
+                        (c.ops - last) / (now - told),
+                        c.rows,
+                        c.refused,
+                        c.trimmed,
+                    )
+                    last, told = c.ops, now
+                await asyncio.sleep(heartbeat.INTERVAL_SECONDS)
+
+
+async def _unless_stopped(work: Coroutine[None, None, T], stop: asyncio.Event) -> T | None:
+    """The result of ``work``, or None when ``stop`` came first (``work`` is cancelled)."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for pending in (task, stopping):
+            pending.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+async def _release(lease: leases.Lease) -> None:
+    """Give shards back on a clean end; a lost connection gives them back by itself."""
+    with contextlib.suppress(errors.StoreError):
+        async with postgres.translated_errors():
+            await lease.release()
+
+
+async def _close(conn: asyncpg.Connection) -> None:
+    with contextlib.suppress(Exception):
+        await conn.close(timeout=2)
+
+
+def _ranges(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
