@@ -121,6 +121,8 @@ async def claim(
             tokens.update({row["shard"]: row["token"] for row in claimed})
         if len(tokens) == len(shards):
             return Lease(conn, sql, tokens)
+        if tokens:
+            await Lease(conn, sql, tokens).renew()
         if waited % _REPORT_SECONDS == 0:
             others = sorted({str(row["owner"]) for row in owners if row not in free})
             logger.info("waiting for shards of %s", ", ".join(others) or "nobody")

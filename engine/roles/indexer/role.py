@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
-import os
+import random
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
-from engine import errors
-from engine.adapters import heartbeat, postgres, resp
+from engine import errors, log
+from engine.adapters import postgres, resp
 from engine.core import backoff, streams
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
@@ -39,7 +40,6 @@ T = TypeVar("T")
 
 EPOCH_POLL_SECONDS = 0.2
 REPORT_SECONDS = 10.0
-CLAIM_LOG_SECONDS = 10.0
 
 
 class IndexerRole:
@@ -66,8 +66,8 @@ class IndexerRole:
         """
         if not self._shards:
             logger.warning("more indexers than shards: this one has nothing to do")
-        delays = backoff.Backoff(first_seconds=0.2, limit_seconds=5.0)
-        reporting = asyncio.create_task(self._report())
+        delays = backoff.Backoff(base_seconds=0.2, cap_seconds=5.0)
+        reporting = asyncio.create_task(self._log_progress())
         try:
             while not stop.is_set():
                 ops = self._counters.ops
@@ -80,7 +80,7 @@ class IndexerRole:
                     self._owned = []
                     if self._counters.ops > ops:
                         delays.reset()
-                    delay = delays.next_delay()
+                    delay = delays.next(random.random())  # noqa: S311 - jitter
                     logger.warning("%s; starting again in %.1f s", failure, delay)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), delay)
@@ -96,9 +96,9 @@ class IndexerRole:
             conn = await postgres.connect(settings, self._name)
             stack.push_async_callback(_close, conn)
             admin = await resp.RespConnection.open(settings.redis_url or "")
-            stack.push_async_callback(admin.close)
+            stack.callback(admin.close)
             reading = await resp.RespConnection.open(settings.redis_url or "")
-            stack.push_async_callback(reading.close)
+            stack.callback(reading.close)
             self._state = "claiming"
             async with postgres.translated_errors():
                 built = await tables.load(conn, settings)
@@ -172,37 +172,32 @@ class IndexerRole:
                     await asyncio.wait_for(stop.wait(), EPOCH_POLL_SECONDS)
         return None
 
-    async def _report(self) -> None:
-        """Publish the heartbeat each second, and one line to the log each ten."""
-        last, told = self._counters.ops, time.monotonic()
-        async with heartbeat.Heartbeat(
-            self._settings.redis_url or "", self._keys.process(self._name)
-        ) as pulse:
-            while True:
-                c = self._counters
-                await pulse.publish(
-                    {
-                        "name": self._name,
-                        "role": "indexer",
-                        "pid": os.getpid(),
-                        "core": heartbeat.core(),
-                        "state": self._state,
-                        "shards": self._owned,
-                        "counters": {key: getattr(c, key) for key in c.__dataclass_fields__},
-                    }
-                )
-                now = time.monotonic()
-                if now - told >= REPORT_SECONDS:
-                    logger.info(
-                        "indexed ops=%d rate=%.0f/s rows=%d refused=%d trimmed=%d",
-                        c.ops,
-                        (c.ops - last) / (now - told),
-                        c.rows,
-                        c.refused,
-                        c.trimmed,
-                    )
-                    last, told = c.ops, now
-                await asyncio.sleep(heartbeat.INTERVAL_SECONDS)
+    def report(self) -> dict[str, object]:
+        """What the heartbeat tells: state, owned shards, counters since the start."""
+        return {
+            "state": self._state,
+            "shards": self._owned,
+            "counters": dataclasses.asdict(self._counters),
+        }
+
+    async def _log_progress(self) -> None:
+        """One line each ten seconds: what happened since the last one."""
+        before = dataclasses.replace(self._counters)
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            now = dataclasses.replace(self._counters)
+            logger.info(
+                "indexed %s",
+                log.fields(
+                    read=now.entries - before.entries,
+                    ops=now.ops - before.ops,
+                    written=now.rows - before.rows,
+                    refused=now.refused - before.refused,
+                    trimmed=now.trimmed - before.trimmed,
+                    state=self._state,
+                ),
+            )
+            before = now
 
 
 async def _unless_stopped(work: Coroutine[None, None, T], stop: asyncio.Event) -> T | None:
