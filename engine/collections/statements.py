@@ -1,0 +1,120 @@
+"""The SQL that follows mechanically from a declaration.
+
+Pure text: golden files under ``tests/golden/sql`` show every statement of every
+table. Names are what the fold asks for (``native/src/fold``): ``lookup_T``,
+``lookup_T_key``, ``delete_T``, ``update_record``. Keys come as array literals, so a
+statement's text never changes with its size. Two-column keys are looked up by a nested
+loop that ``OFFSET 0`` keeps the planner from turning into a scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine import sql
+from engine.collections.declare import Collection, Column, Plan, Source, Table
+from engine.sql import quoted
+
+_LOOKUP_PREFIX = "lookup_"
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Every statement of the indexer's transaction, by the name the fold uses."""
+
+    lookups: dict[str, str]  # answer one row of one column: a JSON array of row arrays
+    writes: dict[str, str]
+    copies: dict[str, tuple[str, str, tuple[str, ...]]]  # name -> schema, table, columns
+
+
+def _array(number: int) -> str:
+    return f"(${number}::text)::text[]"
+
+
+def lookup_rows(table: Table, unique: tuple[str, ...] = ()) -> str:
+    """Which of these uris have a row, and what their unique keys are. $1 uris."""
+    columns = ", ".join(quoted(name) for name in ("uri", *unique))
+    return (
+        f"SELECT coalesce(json_agg(json_build_array({columns})), '[]')::text\n"
+        f"FROM {quoted(table.name)}\n"
+        f"WHERE uri = ANY({_array(1)})"
+    )
+
+
+def lookup_keys(table: Table, unique: tuple[str, ...]) -> str:
+    """Who occupies these unique keys. One array a column of the key."""
+    names = [f"k{number}" for number in range(1, len(unique) + 1)]
+    arrays = ", ".join(_array(number) for number in range(1, len(unique) + 1))
+    match = " AND ".join(
+        f"{quoted(column)} = wanted.{name}" for column, name in zip(unique, names, strict=True)
+    )
+    wanted = ", ".join(f"wanted.{name}" for name in names)
+    return (
+        f"SELECT coalesce(json_agg(json_build_array({wanted}, held.uri)), '[]')::text\n"  # noqa: S608
+        f"FROM unnest({arrays}) AS wanted({', '.join(names)})\n"
+        "CROSS JOIN LATERAL (\n"
+        f"    SELECT uri FROM {quoted(table.name)} WHERE {match} OFFSET 0\n"
+        ") AS held"
+    )
+
+
+def delete_rows(table: Table) -> str:
+    """Remove rows by the first column of the primary key. $1 uris, sorted."""
+    return f"DELETE FROM {quoted(table.name)}\nWHERE {quoted(table.key[0])} = ANY({_array(1)})"  # noqa: S608
+
+
+def updated(table: Table) -> list[Column]:
+    """The columns that an update takes, in order: the uri, then all that may change."""
+    return [column for column in table.columns if column.source is not Source.DID]
+
+
+def update_rows(table: Table) -> str:
+    """Set these columns by uri, leaving all others alone. One array a column."""
+    names = [column.name for column in updated(table)]
+    arrays = ",\n    ".join(_array(number) for number in range(1, len(names) + 1))
+    columns = ", ".join(quoted(name) for name in names)
+    values = ",\n    ".join(
+        f"{quoted(name)} = new.{quoted(name)}" for name in names if name not in table.key
+    )
+    return (
+        f"UPDATE {quoted(table.name)} AS old SET\n    {values}\n"
+        f"FROM unnest(\n    {arrays}\n) AS new({columns})\n"
+        f"WHERE old.uri = new.uri AND old.uri = ANY({_array(1)})"
+    )
+
+
+def of_collection(collection: Collection) -> tuple[dict[str, str], dict[str, str]]:
+    """Look-ups and writes of one collection's tables."""
+    table = collection.table
+    if table is None:
+        return {}, {}
+    lookups = {f"{_LOOKUP_PREFIX}{table.name}": lookup_rows(table, collection.unique)}
+    if collection.unique:
+        lookups[f"{_LOOKUP_PREFIX}{table.name}_key"] = lookup_keys(table, collection.unique)
+    tables = (table, *(embed.table for embed in collection.embeds))
+    return lookups, {f"delete_{each.name}": delete_rows(each) for each in tables}
+
+
+def build(plan: Plan, schema: str, state_schema: str) -> Statements:
+    """All statements for one database.
+
+    Args:
+        plan: of the database that the statements will run in.
+        schema: of the data plane, for COPY; statements reach it by ``search_path``.
+        state_schema: of Headrace's own tables.
+    """
+    named = sql.load("indexer", state=state_schema)
+    lookups = {name: text for name, text in named.items() if name.startswith(_LOOKUP_PREFIX)}
+    writes = {name: text for name, text in named.items() if name not in lookups}
+    lookups["lookup_record"] = lookup_rows(plan.record)
+    writes["delete_record"] = delete_rows(plan.record)
+    writes["update_record"] = update_rows(plan.record)
+    for collection in plan.collections:
+        of_lookups, of_writes = of_collection(collection)
+        lookups |= of_lookups
+        writes |= of_writes
+    copies = {
+        name: (schema, name, tuple(column.name for column in table.columns))
+        for name, table in plan.tables().items()
+    }
+    return Statements(lookups, writes, copies)
