@@ -4,9 +4,12 @@
 //! threads. Bad input is an outcome (a value), never a panic. Only the modules
 //! under `py` know Python.
 
+pub mod car;
 pub mod cbor;
 pub mod cid;
 pub mod datetime;
+pub mod json;
+pub mod msgpack;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;
