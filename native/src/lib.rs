@@ -8,9 +8,11 @@ pub mod car;
 pub mod cbor;
 pub mod cid;
 pub mod datetime;
+pub mod entry;
 pub mod json;
 pub mod msgpack;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;
+pub mod reason;
 pub mod syntax;
