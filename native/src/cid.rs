@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::base58;
 use crate::read::Reader;
 
 /// Codec of raw blobs.
@@ -24,7 +25,6 @@ const MAX_DIGEST_BYTES: u64 = 64;
 const DAG_PB: u64 = 0x70;
 const MAX_TEXT_BYTES: usize = 256;
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// The bytes are not a CID, or not one that the network uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +122,7 @@ impl<'a> Cid<'a> {
             out.push(b'b');
             write_base32(self.0, out);
         } else {
-            write_base58(self.0, out);
+            base58::write(self.0, out);
         }
     }
 }
@@ -152,7 +152,7 @@ fn read_text<'a>(text: &str, buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<&'a
     }
     let bytes = match text.strip_prefix('b') {
         Some(base32) => read_base32(base32.as_bytes(), buffer)?,
-        None => read_base58(text.as_bytes(), buffer)?,
+        None => base58::read(text.as_bytes(), buffer)?,
     };
     let cid = Cid::exact(bytes).ok()?;
     (cid.is_v1() == text.starts_with('b')).then_some(bytes)
@@ -193,47 +193,6 @@ fn read_base32<'a>(text: &[u8], buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<
     }
     // Left-over bits must be padding: fewer than a letter, all zero.
     (bits < 5 && word == 0).then(|| buffer.get(..length))?
-}
-
-fn write_base58(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut digits: Vec<u8> = Vec::with_capacity(bytes.len() * 2);
-    for &byte in bytes {
-        let mut carry = u32::from(byte);
-        for digit in &mut digits {
-            carry += u32::from(*digit) << 8;
-            *digit = (carry % 58) as u8;
-            carry /= 58;
-        }
-        while carry > 0 {
-            digits.push((carry % 58) as u8);
-            carry /= 58;
-        }
-    }
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    out.extend(std::iter::repeat_n(BASE58[0], zeros));
-    out.extend(digits.iter().rev().map(|digit| BASE58[usize::from(*digit)]));
-}
-
-#[allow(clippy::cast_possible_truncation)] // masked
-fn read_base58<'a>(text: &[u8], buffer: &'a mut [u8; MAX_TEXT_BYTES]) -> Option<&'a [u8]> {
-    // The number grows towards the front of the buffer; it is shorter than its text.
-    let mut start = buffer.len();
-    for letter in text {
-        let mut carry = BASE58.iter().position(|known| known == letter)?;
-        for byte in buffer.get_mut(start..)?.iter_mut().rev() {
-            carry += usize::from(*byte) * 58;
-            *byte = (carry & 0xff) as u8;
-            carry >>= 8;
-        }
-        while carry > 0 {
-            start = start.checked_sub(1)?;
-            *buffer.get_mut(start)? = (carry & 0xff) as u8;
-            carry >>= 8;
-        }
-    }
-    // Each leading zero digit is a zero byte; the buffer is zero there.
-    let zeros = text.iter().take_while(|letter| **letter == BASE58[0]);
-    buffer.get(start.checked_sub(zeros.count())?..)
 }
 
 #[cfg(test)]

@@ -4,15 +4,19 @@
 //! threads. Bad input is an outcome (a value), never a panic. Only the modules
 //! under `py` know Python.
 
+pub mod base58;
 pub mod car;
 pub mod cbor;
 pub mod cid;
+pub mod crypto;
 pub mod datetime;
 pub mod entry;
 pub mod json;
 pub mod msgpack;
+pub mod mst;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;
 pub mod reason;
 pub mod syntax;
+pub mod tree;
