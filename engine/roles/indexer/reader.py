@@ -135,9 +135,7 @@ async def inspect(
     if isinstance(results, Exception) or results is None:
         raise errors.StoreError(f"inspecting the streams: {results}")
     mark, *rest = results
-    facts = {
-        shard: _facts(reply) for shard, reply in zip(shards, rest[: len(shards)], strict=True)
-    }
+    facts = {shard: _facts(reply) for shard, reply in zip(shards, rest[: len(shards)], strict=True)}
     cursors = {
         host: int(reply)
         for host, reply in zip(hosts, rest[len(shards) :], strict=True)
@@ -169,10 +167,9 @@ def torn_shards(
     torn = []
     for shard, position in held.items():
         fact = facts.get(shard)
-        if fact is None:
-            torn.append(shard)
-        elif position.epoch == epoch and not (
-            fact.added - fact.length <= position.entries <= fact.added
+        if fact is None or (
+            position.epoch == epoch
+            and not (fact.added - fact.length <= position.entries <= fact.added)
         ):
             torn.append(shard)
     return torn

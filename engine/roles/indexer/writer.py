@@ -132,9 +132,7 @@ class Writer:
                     raise errors.StoreError(f"{replays} conflicts in a row") from conflict
 
     def _decode(self, batch: list[ShardEntries]) -> codec.Batch:
-        shards = [
-            (part.shard, self.positions[part.shard].held(), part.entries) for part in batch
-        ]
+        shards = [(part.shard, self.positions[part.shard].held(), part.entries) for part in batch]
         return self.plan.decode(shards, now=self.clock())
 
     async def _commit(

@@ -1,0 +1,183 @@
+"""The ``headrace`` command: parses arguments and calls one function.
+
+Every import of a command is inside its function, so that ``headrace --version``
+and each role start without the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from engine.ops.version import describe
+
+        print(describe())
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    try:
+        code: int = arguments.call(arguments)
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `headrace status | head`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        return 141
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace",
+        description="Carries the AT Protocol firehose into an AppView's Postgres.",
+        epilog="Settings: docs/SETTINGS.md. Exit codes: 0 done, 1 failed, 2 settings, 3 schema.",
+    )
+    parser.add_argument("--version", action="store_true", help="version and commit")
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings (HEADRACE_CONFIG)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    up = commands.add_parser("up", help="run every role on this machine")
+    up.add_argument("--until-caught-up", action="store_true", help="end once all is indexed")
+    up.add_argument("--roles", metavar="A,B", help="only these roles")
+    up.set_defaults(call=_up)
+
+    run = commands.add_parser("run", help="run one process of one role")
+    run.add_argument("role", help="firehose, indexer or identity")
+    run.add_argument("--slot", type=int, default=0, metavar="K", help="which of them, from 0")
+    run.add_argument("--of", type=int, default=1, metavar="N", help="how many there are")
+    run.add_argument("--core", type=int, metavar="C", help="pin to this core")
+    run.set_defaults(call=_run)
+
+    status = commands.add_parser("status", help="what is received and what is indexed")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(call=_status)
+
+    demo = commands.add_parser("demo", help="a small network from nothing to rows")
+    demo.add_argument("--data-dir", default=".data/demo", help="where it is kept")
+    demo.set_defaults(call=_demo)
+
+    _schema_parser(commands)
+    _simulate_parser(commands)
+    return parser
+
+
+def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    schema = commands.add_parser("schema", help="tables of the data plane and of our own")
+    actions = schema.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make all tables in an empty database")
+    create.set_defaults(call=_schema_create)
+    check = actions.add_parser("check", help="list what differs from what the engine needs")
+    check.set_defaults(call=_schema_check)
+
+
+def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    simulate = commands.add_parser("simulate", help="serve a recorded network on one port")
+    simulate.add_argument("folder", type=Path)
+    simulate.add_argument("--host", default="127.0.0.1")
+    simulate.add_argument("--port", type=int, default=0, help="0, the default: any free port")
+    simulate.add_argument(
+        "--rate", type=float, default=0.0, help="frames a second for a subscriber; 0: no limit"
+    )
+    simulate.add_argument(
+        "--oldest-seq", type=int, default=0, help="frames before it are no longer served"
+    )
+    simulate.set_defaults(call=_simulate)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from engine import settings
+
+    return settings.load(arguments.config)
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from engine.runtime import supervisor
+
+    roles = [role.strip() for role in (arguments.roles or "").split(",") if role.strip()]
+    return supervisor.up(
+        _settings(arguments),
+        config=arguments.config,
+        roles=roles or None,
+        until_caught_up=arguments.until_caught_up,
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from engine.errors import SettingsError
+    from engine.runtime import plan, worker
+
+    role = plan.check_role(arguments.role)
+    if not 0 <= arguments.slot < arguments.of:
+        raise SettingsError(f"--slot {arguments.slot} --of {arguments.of}: slots count from 0")
+    spec = plan.ProcessSpec(role, arguments.slot, arguments.of, arguments.core)
+    return worker.main(spec, _settings(arguments))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from engine.ops import status
+    from engine.ops.status_reader import StatusReader
+    from engine.runtime import services
+
+    settings = services.with_urls(_settings(arguments))
+
+    async def read() -> status.Status:
+        reader = StatusReader(settings)
+        try:
+            return await reader.collect()
+        finally:
+            await reader.close()
+
+    found = asyncio.run(read())
+    text = status.render_json(found).decode() if arguments.json else status.render_text(found)
+    print(text)
+    return 1 if found.errors else 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from engine.runtime import demo
+
+    return demo.run(Path(arguments.data_dir))
+
+
+def _schema_create(arguments: argparse.Namespace) -> int:
+    from engine.ops import schema
+
+    return schema.create(_settings(arguments))
+
+
+def _schema_check(arguments: argparse.Namespace) -> int:
+    from engine.ops import schema
+
+    return schema.check(_settings(arguments))
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from engine import simulate
+
+    return simulate.run(
+        arguments.folder,
+        host=arguments.host,
+        port=arguments.port,
+        rate=arguments.rate,
+        oldest_seq=arguments.oldest_seq,
+    )

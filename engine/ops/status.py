@@ -1,0 +1,340 @@
+"""What is received, what is indexed, and who is at work: one reading of both stores.
+
+``indexed_seq`` of a relay is the seq up to which everything it sent is in Postgres. It is read in
+an order that makes it a promise: the relay's cursor in Redis first, then every
+shard's position in Postgres, then the last id of every stream. A shard with nothing
+beyond its position holds everything up to that cursor; another holds what its position says.
+The lowest shard decides.
+
+A store that is away is named in ``errors``; what it would have said is null or
+empty. Reading costs a few round trips and no scan, whatever the size of the tables
+(``dead_letters`` counts a table that is small as long as all is well).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from engine.core import streams
+
+
+class Gap(Struct):
+    """Frames that a relay no longer served when they were asked for."""
+
+    generation: int
+    after_seq: int
+    before_seq: int | None
+    reason: str
+    noted_at: str
+
+
+class Relay(Struct):
+    """One relay: how far it is received and how far it is indexed."""
+
+    received_seq: int | None = None  # of the last frame in the streams
+    indexed_seq: int | None = None  # everything up to it is in Postgres
+    generation: int | None = None
+    lag_seconds: float | None = None  # age in the streams of the oldest frame not indexed; 0: none
+    connected: bool | None = None  # null where no ingester tells
+    last_time: str | None = None  # of the last frame, as the relay says
+    notices: dict[str, int] = msgspec.field(default_factory=dict)
+    gaps: list[Gap] = msgspec.field(default_factory=list)
+
+
+class Shard(Struct):
+    """One shard of a source."""
+
+    entries: int | None = None  # in the stream, kept ones included
+    events: int | None = None
+    bytes: int | None = None
+    last_id: str | None = None  # the newest entry's
+    committed_id: str | None = None  # rows of everything up to it are committed
+    waiting: bool = False  # something lies beyond the committed entry
+    owner: str | None = None
+
+
+class Stream(Struct):
+    """One source over its shards."""
+
+    events: int = 0
+    bytes: int = 0
+    entries: int = 0
+    shards: dict[str, Shard] = msgspec.field(default_factory=dict)
+
+
+class Identity(Struct):
+    """Look-ups."""
+
+    due: int = 0  # never tried, or to be tried now
+    later: int = 0  # failed, to be tried again at a time to come
+
+
+class Status(Struct):
+    """Everything. ``relays``, ``streams`` and ``processes`` are keyed by name."""
+
+    at: float = 0.0  # unix seconds
+    relays: dict[str, Relay] = msgspec.field(default_factory=dict)
+    streams: dict[str, Stream] = msgspec.field(default_factory=dict)
+    processes: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
+    identity: Identity = msgspec.field(default_factory=Identity)
+    dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
+    resync: int = 0  # repositories to fetch again
+    errors: list[str] = msgspec.field(default_factory=list)
+
+
+class RedisFacts(Struct):
+    """What Redis said, in the order it was asked."""
+
+    now: float = 0.0  # its clock, unix seconds: entry ids are of the same clock
+    epoch: str = ""
+    cursors: dict[str, int | None] = msgspec.field(default_factory=dict)  # by host
+    streams: dict[int, tuple[int, str] | None] = msgspec.field(
+        default_factory=dict
+    )  # shard -> length, last id
+    oldest_waiting: dict[int, str] = msgspec.field(default_factory=dict)  # shard -> entry id
+    events: dict[int, int] = msgspec.field(default_factory=dict)
+    bytes: dict[int, int] = msgspec.field(default_factory=dict)
+    processes: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
+
+
+class Position(Struct):
+    """One shard's committed position."""
+
+    shard: int
+    epoch: str
+    entry_id: str
+    relays: dict[str, dict[str, int]]
+
+
+class RelayRow(Struct):
+    """A relay and the generation of its seqs."""
+
+    host: str
+    generation: int
+    first_seq: int
+
+
+class PostgresFacts(Struct):
+    """What Postgres said."""
+
+    epoch: str = ""
+    shard_count: int = 0
+    relays: list[RelayRow] = msgspec.field(default_factory=list)
+    positions: list[Position] = msgspec.field(default_factory=list)
+    owners: dict[int, str | None] = msgspec.field(default_factory=dict)
+    gaps: dict[str, list[Gap]] = msgspec.field(default_factory=dict)
+    identity: Identity = msgspec.field(default_factory=Identity)
+    dead_letters: dict[str, int] = msgspec.field(default_factory=dict)
+    resync: int = 0
+
+
+def id_pair(entry_id: str) -> tuple[int, int]:
+    """An entry id as numbers that compare as Redis orders ids."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
+    """Whether the stream holds, or held, something that the position does not cover.
+
+    A position of another epoch covers nothing of these streams; a stream that is gone
+    hides what it held.
+    """
+    if last_id is None:
+        return True
+    if position is None or position.epoch != epoch:
+        return id_pair(last_id) > (0, 0)
+    return id_pair(last_id) > id_pair(position.entry_id)
+
+
+def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: list[str]) -> Status:
+    """Put the readings together; pure.
+
+    Args:
+        redis: None where Redis is away.
+        postgres: None where Postgres is away.
+        hosts: canonical names of the relays in the settings, which are listed in any case.
+    """
+    status = Status(at=time.time())
+    told = redis or RedisFacts()
+    known = postgres or PostgresFacts()
+    status.processes = told.processes
+    status.identity = known.identity
+    status.dead_letters = known.dead_letters
+    status.resync = known.resync
+    stream = _stream(told, known, has_redis=redis is not None)
+    status.streams[streams.LIVE] = stream
+    rows = {row.host: row for row in known.relays}
+    for host in sorted({*hosts, *rows}):
+        status.relays[host] = _relay(host, rows.get(host), told, known, stream)
+    if redis is None:
+        for relay in status.relays.values():
+            relay.lag_seconds = None
+    return status
+
+
+def _stream(told: RedisFacts, known: PostgresFacts, *, has_redis: bool) -> Stream:
+    positions = {position.shard: position for position in known.positions}
+    shards: dict[str, Shard] = {}
+    for number in sorted({*told.streams, *positions}):
+        length, last_id = told.streams.get(number) or (None, None)
+        position = positions.get(number)
+        shards[str(number)] = Shard(
+            entries=length,
+            events=told.events.get(number, 0) if has_redis else None,
+            bytes=told.bytes.get(number, 0) if has_redis else None,
+            last_id=last_id,
+            committed_id=position.entry_id if position else None,
+            waiting=has_redis and waiting(position, last_id, told.epoch),
+            owner=known.owners.get(number),
+        )
+    return Stream(
+        events=sum(told.events.values()),
+        bytes=sum(told.bytes.values()),
+        entries=sum(shard.entries or 0 for shard in shards.values()),
+        shards=shards,
+    )
+
+
+def _relay(
+    host: str, row: RelayRow | None, told: RedisFacts, known: PostgresFacts, stream: Stream
+) -> Relay:
+    relay = Relay(received_seq=told.cursors.get(host), gaps=known.gaps.get(host, []))
+    for process in told.processes.values():
+        _take_report(relay, process, host)
+    if row is None:
+        relay.lag_seconds = 0.0
+        return relay
+    relay.generation = row.generation
+    relay.indexed_seq = indexed_seq(row, relay.received_seq, known.positions, stream)
+    late = [
+        told.now - id_pair(entry_id)[0] / 1000
+        for number, entry_id in told.oldest_waiting.items()
+        if stream.shards[str(number)].waiting
+    ]
+    relay.lag_seconds = round(max(0.0, *late), 3) if late else 0.0
+    return relay
+
+
+def indexed_seq(
+    row: RelayRow, received: int | None, positions: list[Position], stream: Stream
+) -> int:
+    """The seq up to which everything of this relay is in Postgres.
+
+    Args:
+        row: the relay; a shard that never saw it counts as its first seq.
+        received: its cursor, read before everything else; None where Redis does not know it.
+        positions: one a shard.
+        stream: the shards, with what lies beyond each position.
+    """
+    key = f"{row.host}/{row.generation}"
+    lowest: int | None = None
+    for position in positions:
+        held = position.relays.get(key, {}).get("seq", row.first_seq)
+        shard = stream.shards.get(str(position.shard))
+        covered = shard is not None and shard.last_id is not None and not shard.waiting
+        seq = received if covered and received is not None else held
+        lowest = seq if lowest is None else min(lowest, seq)
+    return row.first_seq if lowest is None else lowest
+
+
+def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None:
+    """What the ingester's heartbeat says about this relay."""
+    relays = process.get("relays")
+    said = relays.get(host) if isinstance(relays, dict) else None
+    if not isinstance(said, dict):
+        return
+    if isinstance(said.get("connected"), bool):
+        relay.connected = said["connected"]
+    if isinstance(said.get("last_time"), str):
+        relay.last_time = said["last_time"]
+    notices = said.get("notices")
+    if isinstance(notices, dict):
+        relay.notices = {str(name): int(count) for name, count in notices.items()}
+
+
+def caught_up(status: Status) -> bool:
+    """Whether everything received is indexed and no identity is due.
+
+    True only where both stores answered and every relay was reached. Silence of the relays is
+    for the caller to judge, over time.
+    """
+    return (
+        not status.errors
+        and bool(status.relays)
+        and all(
+            relay.connected
+            and relay.generation is not None
+            and relay.lag_seconds == 0.0
+            and relay.indexed_seq
+            == (relay.indexed_seq if relay.received_seq is None else relay.received_seq)
+            for relay in status.relays.values()
+        )
+        and not any(
+            shard.waiting for source in status.streams.values() for shard in source.shards.values()
+        )
+        and status.identity.due == 0
+    )
+
+
+def render_json(status: Status) -> bytes:
+    """One JSON document, for programs."""
+    return orjson.dumps(msgspec.to_builtins(status))
+
+
+def render_text(status: Status) -> str:
+    """A few lines for a person."""
+    lines = []
+    for host, relay in status.relays.items():
+        connected = {True: "connected", False: "not connected", None: "no ingester"}
+        lines.append(
+            f"relay {host}: {connected[relay.connected]}, received {_or_dash(relay.received_seq)}, "
+            f"indexed {_or_dash(relay.indexed_seq)}, lag {_or_dash(relay.lag_seconds)} s"
+            + "".join(f", {name} x{count}" for name, count in sorted(relay.notices.items()))
+        )
+        lines += [
+            f"  gap after {gap.after_seq} before {_or_dash(gap.before_seq)}: {gap.reason}"
+            for gap in relay.gaps
+        ]
+    for name, stream in status.streams.items():
+        late = sum(shard.waiting for shard in stream.shards.values())
+        lines.append(
+            f"stream {name}: {stream.events} events, {stream.bytes} bytes, "
+            f"{late} of {len(stream.shards)} shards with something to index"
+        )
+    for name, process in status.processes.items():
+        lines.append(
+            f"process {name}: {process.get('state')}, pid {process.get('pid')}, "
+            f"core {_or_dash(process.get('core'))}, heard {process.get('age', 0):.1f} s ago"
+        )
+    lines.append(f"identities: {status.identity.due} due, {status.identity.later} later")
+    letters = ", ".join(f"{reason} {count}" for reason, count in status.dead_letters.items())
+    lines.append(f"dead letters: {letters or 'none'}")
+    lines.append(f"repositories to fetch again: {status.resync}")
+    lines += [f"error: {error}" for error in status.errors]
+    return "\n".join(lines)
+
+
+def progress_line(status: Status) -> str:
+    """One line of progress, for a terminal."""
+    parts = [
+        f"{host} {_or_dash(relay.indexed_seq)}/{_or_dash(relay.received_seq)}"
+        for host, relay in status.relays.items()
+    ]
+    waiting_events = sum(stream.events for stream in status.streams.values())
+    parts.append(f"{waiting_events} events in streams")
+    parts.append(f"{status.identity.due} identities due")
+    letters = sum(status.dead_letters.values())
+    if letters:
+        parts.append(f"{letters} dead letters")
+    parts += [f"({error})" for error in status.errors]
+    return "  ".join(parts)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,197 @@
+"""Reads the facts of ``ops.status`` from Redis and Postgres over connections it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import asyncpg
+import orjson
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.client import Pipeline
+
+from engine import sql
+from engine.core import streams
+from engine.core.streams import Keys
+from engine.ops import status as report
+from engine.ops.status import Gap, Position, PostgresFacts, RedisFacts, RelayRow, Status
+from engine.settings import Settings
+
+TIMEOUT_SECONDS = 3.0
+"""A store that does not answer for this long is reported as away."""
+
+_GAPS_SHOWN = 20
+
+
+class StatusReader:
+    """Collects the status; safe to call from several tasks, which share one reading.
+
+    Settings must have both URLs. Close it when done.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect lazily: a store that is away is reported, not raised."""
+        assert settings.redis_url
+        assert settings.database_url
+        self._settings = settings
+        self._keys = Keys(settings.redis_key_prefix)
+        self._hosts = [streams.canonical_host(host) for host in settings.ingester.relay_hosts]
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.redis_url,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            socket_timeout=TIMEOUT_SECONDS,
+        )
+        self._postgres: asyncpg.Connection | None = None
+        self._statements = sql.load("status", state=settings.database_state_schema)
+        self._lock = asyncio.Lock()
+        self._hosts_known: set[str] = set(self._hosts)
+
+    async def collect(self) -> Status:
+        """One reading. Never raises for a store that is away."""
+        async with self._lock:
+            return await self._collect()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._redis.aclose()
+        self._drop_postgres()
+
+    async def _collect(self) -> Status:
+        errors: list[str] = []
+        told: RedisFacts | None = None
+        known: PostgresFacts | None = None
+        try:  # first: the cursors
+            told = await self._read_cursors()
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            errors.append(f"Redis: {_words(error)}")
+        try:  # then: the positions
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                known = await self._read_postgres()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self._drop_postgres()
+            errors.append(f"Postgres: {_words(error)}")
+        if told is not None:
+            try:  # last: what the streams hold
+                await self._read_streams(told, known)
+            except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+                told = None
+                errors.append(f"Redis: {_words(error)}")
+        status = report.assemble(told, known, self._hosts)
+        status.errors = errors
+        return status
+
+    async def _read_cursors(self) -> RedisFacts:
+        hosts = sorted(self._hosts_known)
+        values = await self._redis.mget([self._keys.cursor(streams.LIVE, host) for host in hosts])
+        return RedisFacts(
+            cursors={
+                host: int(value) if value is not None else None
+                for host, value in zip(hosts, values, strict=True)
+            }
+        )
+
+    async def _read_streams(self, told: RedisFacts, known: PostgresFacts | None) -> None:
+        keys, live = self._keys, streams.LIVE
+        shards = range(known.shard_count if known else self._settings.shard_count)
+        pipe = self._pipeline()
+        pipe.time()
+        pipe.get(keys.epoch)
+        pipe.hgetall(keys.events(live))
+        pipe.hgetall(keys.bytes(live))
+        for shard in shards:
+            pipe.xinfo_stream(keys.stream(live, shard))
+        clock, epoch, events, sizes, *facts = await pipe.execute(raise_on_error=False)
+        for reply in (clock, epoch, events, sizes):
+            if isinstance(reply, Exception):
+                raise reply
+        told.now = clock[0] + clock[1] / 1e6
+        told.epoch = (epoch or b"").decode().rpartition(":")[2]
+        told.events = {int(shard): int(count) for shard, count in events.items()}
+        told.bytes = {int(shard): int(count) for shard, count in sizes.items()}
+        for shard, reply in zip(shards, facts, strict=True):
+            if isinstance(reply, redis.exceptions.ResponseError):  # no such stream
+                told.streams[shard] = None
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                told.streams[shard] = (reply["length"], _text(reply["last-generated-id"]))
+        await self._read_oldest(told, known)
+        await self._read_processes(told)
+
+    async def _read_oldest(self, told: RedisFacts, known: PostgresFacts | None) -> None:
+        """Ids of the oldest entries that are not committed, where there are such."""
+        positions = {position.shard: position for position in known.positions} if known else {}
+        late: list[int] = []
+        pipe = self._pipeline()
+        for shard, facts in told.streams.items():
+            position = positions.get(shard)
+            if facts is None or not report.waiting(position, facts[1], told.epoch):
+                continue
+            same = position is not None and position.epoch == told.epoch
+            start = f"({position.entry_id}" if same and position else "-"
+            late.append(shard)
+            pipe.xrange(self._keys.stream(streams.LIVE, shard), start, "+", count=1)
+        for shard, reply in zip(late, await pipe.execute(), strict=True):
+            if reply:
+                told.oldest_waiting[shard] = _text(reply[0][0])
+
+    async def _read_processes(self, told: RedisFacts) -> None:
+        prefix = self._keys.process("")
+        # A SCAN, but of a database that holds a few keys a shard and nothing else.
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", prefix) + "*"
+        names = [_text(name) async for name in self._redis.scan_iter(match=pattern, count=1000)]
+        if not names:
+            return
+        now = time.time()
+        found = zip(names, await self._redis.mget(names), strict=True)
+        for name, text in sorted(found):
+            if text is None:  # expired between the two questions
+                continue
+            said = orjson.loads(text)
+            said["age"] = round(max(0.0, now - said["at"]), 3)
+            told.processes[name.removeprefix(prefix)] = said
+
+    def _pipeline(self) -> Pipeline:
+        return self._redis.pipeline(transaction=False)
+
+    async def _read_postgres(self) -> PostgresFacts:
+        if self._postgres is None or self._postgres.is_closed():
+            self._postgres = await asyncpg.connect(
+                self._settings.database_url, timeout=TIMEOUT_SECONDS
+            )
+        row = await self._postgres.fetchrow(self._statements["status"])
+        assert row is not None
+        known = PostgresFacts(
+            epoch=row["epoch"] or "",
+            shard_count=row["shard_count"] or 0,
+            relays=[RelayRow(*item) for item in orjson.loads(row["relays"])],
+            positions=[
+                Position(shard, epoch, entry_id, relays)
+                for shard, epoch, entry_id, relays in orjson.loads(row["positions"])
+            ],
+            owners=dict(orjson.loads(row["owners"])),
+            dead_letters=orjson.loads(row["dead_letters"]),
+            resync=row["resync"],
+        )
+        known.identity.due, known.identity.later = row["due"], row["later"]
+        for host, *gap in orjson.loads(row["gaps"])[:_GAPS_SHOWN]:
+            known.gaps.setdefault(host, []).append(Gap(*gap))
+        self._hosts_known |= {relay.host for relay in known.relays}
+        return known
+
+    def _drop_postgres(self) -> None:
+        if self._postgres is not None:
+            self._postgres.terminate()
+            self._postgres = None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _words(error: BaseException) -> str:
+    """An error in one line; some have no text of their own."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

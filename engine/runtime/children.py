@@ -1,0 +1,127 @@
+"""Keeps planned processes running: starts, watches, restarts, ends.
+
+Each is a fresh ``python -m engine run ROLE ...``, the command that an operator
+can type, inherits stderr for its log, and ends with us (``worker``). The supervisor
+holds no data: whatever dies, Postgres knows where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from engine import log
+from engine.runtime.plan import ProcessSpec
+from engine.runtime.worker import STOP_SECONDS, SUPERVISOR_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+FINAL_CODES = {2, 3, 70}
+"""Exit codes after which a restart would only fail again: settings, schema, a broken invariant."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+
+HEALTHY_SECONDS = 60.0
+"""A process that lived this long starts again without having to wait as for a repeated failure."""
+
+
+class Children:
+    """The processes of one plan."""
+
+    def __init__(
+        self, specs: Sequence[ProcessSpec], environ: Mapping[str, str], config: str | None
+    ) -> None:
+        """Prepare; ``run`` starts them.
+
+        Args:
+            specs: the plan.
+            environ: their environment, which carries the settings.
+            config: their settings file.
+        """
+        self._specs = specs
+        self._environ = {**environ, SUPERVISOR_VARIABLE: str(os.getpid())}
+        self._command = [sys.executable, "-P", "-m", "engine"]
+        if config:
+            self._command += ["--config", str(config)]
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+
+    async def run(self) -> int:
+        """Keep all of them running; returns when one ends in a way that no restart mends.
+
+        Returns:
+            That process' exit code. Cancel to end the keeping; the processes stay: ``stop`` them.
+        """
+        keepers = [asyncio.create_task(self._keep(spec), name=spec.name) for spec in self._specs]
+        try:
+            done, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """TERM to all, ``STOP_SECONDS`` for all together, then KILL. Returns when all are gone."""
+        self._stopping = True
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._gone()
+        except TimeoutError:
+            logger.error(
+                "killing what did not stop %s",
+                log.fields(seconds=STOP_SECONDS, processes=",".join(self._running)),
+            )
+            self.kill()
+            await self._gone()
+
+    def kill(self) -> None:
+        """KILL what is left, at once."""
+        self._stopping = True
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, which: signal.Signals) -> None:
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(which)
+
+    async def _gone(self) -> None:
+        for name, process in list(self._running.items()):
+            code = await process.wait()
+            self._running.pop(name, None)
+            logger.info("ended %s", log.fields(process=name, exit=_code_word(code)))
+
+    async def _keep(self, spec: ProcessSpec) -> int:
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            started = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                *self._command, *spec.arguments, env=self._environ, stdin=asyncio.subprocess.DEVNULL
+            )
+            self._running[spec.name] = process
+            logger.debug("started %s", log.fields(process=spec.name, pid=process.pid))
+            code = await process.wait()
+            del self._running[spec.name]
+            lived = loop.time() - started
+            if code in FINAL_CODES:
+                logger.error("a process cannot go on %s", log.fields(process=spec.name, exit=code))
+                return code
+            pause = FIRST_PAUSE_SECONDS if lived >= HEALTHY_SECONDS else pause
+            logger.error(
+                "a process ended, starting it again %s",
+                log.fields(process=spec.name, exit=_code_word(code), lived=lived, pause=pause),
+            )
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _code_word(code: int) -> str:
+    """``3``, or the name of the signal that ended it."""
+    return str(code) if code >= 0 else signal.Signals(-code).name

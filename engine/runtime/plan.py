@@ -1,0 +1,77 @@
+"""Which processes a machine runs: pure, settings and cores in, a list out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct
+
+from engine.errors import SettingsError
+from engine.settings import Settings
+
+ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
+"""Every role there will be; the order in which processes start."""
+
+BUILT = ("firehose", "indexer", "identity")
+"""The roles that this version has."""
+
+
+class ProcessSpec(Struct, frozen=True):
+    """One process: ``headrace run ROLE --slot SLOT --of OF --core CORE``."""
+
+    role: str
+    slot: int  # which of the role's processes, from 0
+    of: int  # how many the role has
+    core: int | None  # pinned to it; None leaves it to the kernel
+
+    @property
+    def name(self) -> str:
+        """In logs and in status: the role, and the slot where there can be several."""
+        return f"{self.role}/{self.slot}" if self.role == "indexer" else self.role
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows ``headrace`` on the command line."""
+        words = ["run", self.role, "--slot", str(self.slot), "--of", str(self.of)]
+        return words if self.core is None else [*words, "--core", str(self.core)]
+
+
+def check_role(role: str) -> str:
+    """The role itself.
+
+    Raises:
+        SettingsError: there is no such role, or not in this version.
+    """
+    if role not in ROLES:
+        raise SettingsError(f"{role!r} is no role; there are {', '.join(BUILT)}")
+    if role not in BUILT:
+        raise SettingsError(f"this version has no role {role}; it has {', '.join(BUILT)}")
+    return role
+
+
+def plan(
+    settings: Settings, cores: Sequence[int], roles: Collection[str] | None = None
+) -> list[ProcessSpec]:
+    """The processes of ``headrace up`` on these cores.
+
+    Indexers take the cores from the front, one each, and begin again where there
+    are more of them; the other roles, which mostly wait, take them from the back.
+    More indexers than shards would have nothing to do, so the shards are the limit.
+
+    Raises:
+        SettingsError: a role that does not exist.
+    """
+    wanted = [role for role in ROLES if role in {check_role(role) for role in roles or BUILT}]
+    indexers = min(settings.indexer.processes or max(1, len(cores)), settings.shard_count)
+    specs: list[ProcessSpec] = []
+    from_back = 0
+    for role in wanted:
+        if role == "indexer":
+            for slot in range(indexers):
+                core = cores[slot % len(cores)] if cores else None
+                specs.append(ProcessSpec(role, slot, indexers, core))
+        else:
+            core = cores[-1 - from_back % len(cores)] if cores else None
+            from_back += 1
+            specs.append(ProcessSpec(role, 0, 1, core))
+    return specs

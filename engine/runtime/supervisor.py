@@ -1,0 +1,229 @@
+"""``headrace up``: every role of this machine, started, watched and ended together.
+
+It holds no data and does no work of its own: embedded services where no URL is given,
+the processes of the plan, and the status page. A first TERM or INT ends everything in order,
+a second one at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from engine import log
+from engine.adapters import embedded
+from engine.ops import schema, status
+from engine.ops.status import Status
+from engine.ops.status_reader import StatusReader
+from engine.runtime import plan, services, status_server
+from engine.runtime.children import Children
+from engine.runtime.status_server import Snapshots
+from engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 2.0
+"""``--until-caught-up``: relays that send nothing for this long have nothing more to send."""
+
+PROGRESS_SECONDS = 1.0
+"""Between two lines of progress on a terminal."""
+
+_POLL_SECONDS = 0.2
+
+
+def up(
+    settings: Settings,
+    *,
+    config: str | None = None,
+    roles: Collection[str] | None = None,
+    until_caught_up: bool = False,
+    progress: bool | None = None,
+) -> int:
+    """Run until a signal, or until caught up.
+
+    Embedded servers and processes are children of the calling thread, and end with it: call it
+    from the main thread.
+
+    Args:
+        settings: those of the deployment.
+        config: the file that they came from, for the processes.
+        roles: only these; all by default.
+        until_caught_up: end once all that the relays have is indexed.
+        progress: print a line a second on stdout; by default, if that is a terminal.
+
+    Returns:
+        The exit code: 0 after a signal or when caught up, else that of the process that failed.
+
+    Raises:
+        HeadraceError: it cannot start; the message says why.
+    """
+    log.setup("up", settings.log_level)
+    specs = plan.plan(settings, _cores(), roles)
+    if settings.indexer.processes > settings.shard_count:
+        logger.warning(
+            "more indexers than shards would idle %s",
+            log.fields(
+                INDEXER_PROCESSES=settings.indexer.processes, SHARD_COUNT=settings.shard_count
+            ),
+        )
+    with contextlib.ExitStack() as stack:
+        settings, owned = _start_embedded(settings, stack)
+        show = sys.stdout.isatty() if progress is None else progress
+        supervisor = _Supervisor(settings, specs, config, until_caught_up, show)
+        return asyncio.run(supervisor.run(owned))
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return []  # no pinning on this system
+
+
+def _start_embedded(settings: Settings, stack: contextlib.ExitStack) -> tuple[Settings, bool]:
+    """Start what no URL is given for; True if the database is one of our own."""
+    data_dir = Path(settings.data_dir)
+    started: dict[str, str] = {}
+    if not settings.database_url:
+        postgres = stack.enter_context(embedded.Postgres(data_dir))
+        started["database_url"] = postgres.url
+    if not settings.redis_url:
+        valkey = stack.enter_context(embedded.Valkey(data_dir))
+        started["redis_url"] = valkey.url
+    for name, url in started.items():
+        logger.info(
+            "%s is not set: embedded service, for trying out, not for production %s",
+            name.upper(),
+            log.fields(url=url, data=data_dir.absolute()),
+        )
+    return msgspec.structs.replace(settings, **started), "database_url" in started
+
+
+class _Supervisor:
+    def __init__(
+        self,
+        settings: Settings,
+        specs: list[plan.ProcessSpec],
+        config: str | None,
+        until_caught_up: bool,
+        show: bool,
+    ) -> None:
+        self._settings = settings
+        self._specs = specs
+        self._until_caught_up = until_caught_up
+        self._show = show
+        environ = {
+            **os.environ,
+            "DATABASE_URL": settings.database_url or "",
+            "REDIS_URL": settings.redis_url or "",
+        }
+        self._children = Children(specs, environ, config)
+        self._told = asyncio.Event()
+        self._reason = ""
+
+    async def run(self, owns_database: bool) -> int:
+        """Prepare the stores, then keep the processes until something ends it."""
+        self._catch_signals()
+        prepared = asyncio.create_task(self._prepare(owns_database))
+        if not await self._before_signal(prepared):
+            return 0
+        reader = StatusReader(self._settings)
+        snapshots = Snapshots(reader)
+        page = await status_server.serve(self._settings, snapshots)
+        names = ",".join(spec.name for spec in self._specs)
+        logger.info("starting %s", log.fields(processes=names))
+        keeping = asyncio.create_task(self._children.run())
+        told = asyncio.create_task(self._told.wait())
+        watching = asyncio.create_task(self._watch(snapshots))
+        try:
+            await asyncio.wait((keeping, told, watching), return_when=asyncio.FIRST_COMPLETED)
+            code = keeping.result() if keeping.done() else 0
+            if watching.done():
+                watching.result()  # it ends by itself only when caught up, or by a bug
+                self._reason = "caught up"
+        finally:
+            for task in (keeping, told, watching):
+                task.cancel()
+            await asyncio.gather(keeping, told, watching, return_exceptions=True)
+            await self._children.stop()
+            if page is not None:
+                await page.cleanup()
+            await reader.close()
+        logger.info("stopped %s", log.fields(reason=self._reason or f"exit {code}"))
+        return code
+
+    async def _prepare(self, owns_database: bool) -> None:
+        """Wait for the stores; see that the tables are there."""
+        await services.wait_ready(self._settings)
+        await schema.prepare(self._settings, create=owns_database)
+
+    async def _before_signal(self, task: asyncio.Task[None]) -> bool:
+        """Wait for the task; False if a signal came first."""
+        told = asyncio.create_task(self._told.wait())
+        await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            logger.info("stopped before it started %s", log.fields(reason=self._reason))
+            return False
+        task.result()
+        return True
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for which in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(which, self._on_signal, which)
+
+    def _on_signal(self, which: signal.Signals) -> None:
+        if self._told.is_set():
+            logger.error("killing everything %s", log.fields(reason=f"a second {which.name}"))
+            self._children.kill()
+            return
+        self._reason = which.name
+        logger.info("stopping %s", log.fields(reason=which.name))
+        self._told.set()
+
+    async def _watch(self, snapshots: Snapshots) -> None:
+        """Print progress; return once caught up, if that is asked for, else never."""
+        if not (self._show or self._until_caught_up):
+            await asyncio.Event().wait()
+        loop = asyncio.get_running_loop()
+        silence = Silence()
+        shown_at, shown = 0.0, ""
+        while True:
+            found = await snapshots.status()
+            now = loop.time()
+            done = silence.observe(found, now) and self._until_caught_up
+            line = status.progress_line(found)
+            if self._show and (done or now - shown_at >= PROGRESS_SECONDS) and line != shown:
+                print(line, flush=True)
+                shown_at, shown = now, line
+            if done:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+class Silence:
+    """Judges over time whether everything there is has been indexed."""
+
+    def __init__(self) -> None:
+        self._seqs: dict[str, int | None] = {}
+        self._since: float | None = None  # caught up without a break from then on
+
+    def observe(self, found: Status, now: float) -> bool:
+        """Take one reading; True after ``SILENCE_SECONDS`` of being caught up without a new seq."""
+        seqs = {host: relay.received_seq for host, relay in found.relays.items()}
+        if not status.caught_up(found):
+            self._since = None
+            return False
+        if self._since is None or seqs != self._seqs:
+            self._seqs, self._since = seqs, now
+        return now - self._since >= SILENCE_SECONDS

@@ -1,0 +1,170 @@
+"""One process of one role: build, run, close. What ``headrace run ROLE`` is.
+
+The only place where settings become objects. TERM and INT ask the role to stop;
+it has ``STOP_SECONDS``, then the process ends anyway, which is safe at any
+moment: what is not committed is read again. A second signal kills at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+import uvloop
+
+from engine import log
+from engine.core import streams
+from engine.errors import HeadraceError
+from engine.runtime import heartbeat, services
+from engine.runtime.plan import ProcessSpec, check_role
+from engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+"""From the signal to the end, under full load."""
+
+SUPERVISOR_VARIABLE = "HEADRACE_SUPERVISOR"
+"""Process id of the supervisor, in the environment of its processes, which end with it."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Role(Protocol):
+    """One process' job."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; return with everything closed."""
+
+    def report(self) -> Mapping[str, object]:
+        """What its heartbeat tells ``headrace status``; called once a second."""
+
+
+def build(spec: ProcessSpec, settings: Settings) -> Role:
+    """The role's object. Imports only what this role needs."""
+    check_role(spec.role)
+    if spec.role == "firehose":
+        from engine.roles.firehose import FirehoseRole
+
+        return FirehoseRole(spec.name, settings)
+    if spec.role == "identity":
+        from engine.roles.identity import IdentityRole
+
+        return IdentityRole(spec.name, settings)
+    from engine.roles.indexer import IndexerRole
+
+    return IndexerRole(spec.name, spec.slot, spec.of, settings)
+
+
+def main(spec: ProcessSpec, settings: Settings) -> int:
+    """Run one role in this process until it is told to stop.
+
+    Returns:
+        The exit code: 0 after a signal, else the error's.
+    """
+    log.setup(spec.name, settings.log_level)
+    _end_with_supervisor()
+    try:
+        check_role(spec.role)
+        _pin(spec.core)
+        return uvloop.run(_run(spec, services.with_urls(settings)))
+    except HeadraceError as error:
+        logger.error("stopped by an error %s", log.fields(error=type(error).__name__, text=error))
+        return error.exit_code
+    except Exception:
+        logger.exception("stopped by an unexpected error, which is a bug")
+        return 1
+
+
+async def _run(spec: ProcessSpec, settings: Settings) -> int:
+    stop = asyncio.Event()
+    reason = _stop_on_signals(stop)
+    ready = asyncio.ensure_future(services.wait_ready(settings))
+    told = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
+    if not ready.done():
+        ready.cancel()
+        logger.info("stopped before Redis and Postgres answered %s", log.fields(reason=reason()))
+        return 0
+    told.cancel()
+    ready.result()
+    role = build(spec, settings)
+    logger.info("started %s", log.fields(pid=os.getpid(), core=spec.core, slot=spec.slot))
+    beat = asyncio.ensure_future(
+        heartbeat.beat(
+            settings.redis_url or "", streams.Keys(settings.redis_key_prefix), spec, role
+        )
+    )
+    try:
+        await role.run(stop)
+    finally:
+        beat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beat
+    if not stop.is_set():
+        logger.error("the role ended although nobody asked it to")
+        return 1
+    logger.info("stopped %s", log.fields(reason=reason()))
+    return 0
+
+
+class _Reason:
+    text = "unknown"
+
+    def __call__(self) -> str:
+        return self.text
+
+
+def _stop_on_signals(stop: asyncio.Event) -> _Reason:
+    """Set `stop` on TERM or INT; afterwards the kernel's own action is back for the next one."""
+    loop = asyncio.get_running_loop()
+    reason = _Reason()
+
+    def on_signal(which: signal.Signals) -> None:
+        reason.text = which.name
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        logger.info("stopping %s", log.fields(reason=which.name))
+        # A thread, for the loop itself may be what hangs.
+        timer = threading.Timer(STOP_SECONDS, _end_anyway)
+        timer.daemon = True
+        timer.start()
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, on_signal, each)
+    return reason
+
+
+def _end_anyway() -> None:
+    logger.error("did not stop within %.0f s: ending; nothing committed is lost", STOP_SECONDS)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _pin(core: int | None) -> None:
+    if core is None or not hasattr(os, "sched_setaffinity"):
+        return
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:
+        logger.warning("not pinned %s", log.fields(core=core, error=error.strerror))
+
+
+def _end_with_supervisor() -> None:
+    """Have the kernel send TERM when the supervisor's main thread ends, however it ends."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE, "")
+    if not supervisor.isdigit() or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(supervisor):  # it ended before we asked
+        os._exit(0)

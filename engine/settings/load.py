@@ -1,0 +1,207 @@
+"""From a file and the environment to checked settings, knowing where each came from."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from engine.core import urls
+from engine.errors import SettingsError
+from engine.settings.sections import Section, Settings
+
+CONFIG_VARIABLE = "HEADRACE_CONFIG"
+"""Names the TOML file where no ``--config`` is given."""
+
+
+class Declared(Struct, frozen=True):
+    """One setting as declared."""
+
+    section: str  # "" at top level
+    key: str
+    hint: Any  # the annotated type
+    default: Any
+    description: str
+    unit: str | None
+    secret: bool
+    bounds: str  # for people: "1 to 100"; "" if there are none
+
+    @property
+    def name(self) -> str:
+        """As in the file: ``key`` or ``section.key``."""
+        return f"{self.section}.{self.key}" if self.section else self.key
+
+    @property
+    def variable(self) -> str:
+        """As in the environment."""
+        return f"{self.section}_{self.key}".strip("_").upper()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list."""
+        return get_origin(get_args(self.hint)[0]) is tuple
+
+
+class Loaded(Struct, frozen=True):
+    """Settings, and where each of them came from."""
+
+    settings: Settings
+    sources: dict[str, str]  # declared name -> "default" | "file PATH" | "environment"
+
+
+def declared(struct: type[Section] = Settings, section: str = "") -> Iterator[Declared]:
+    """Every setting, top level first, in the order of declaration."""
+    hints = get_type_hints(struct, include_extras=True)
+    nested: list[tuple[type[Section], str]] = []
+    for field in msgspec.structs.fields(struct):
+        hint = hints[field.name]
+        if isinstance(hint, type) and issubclass(hint, Section):
+            nested.append((hint, field.name))
+            continue
+        meta = next(arg for arg in get_args(hint) if isinstance(arg, Meta))
+        extra = meta.extra or {}
+        yield Declared(
+            section=section,
+            key=field.name,
+            hint=hint,
+            default=field.default,
+            description=meta.description or "",
+            unit=extra.get("unit"),
+            secret=bool(extra.get("secret")),
+            bounds=_bounds(meta),
+        )
+    for inner, name in nested:
+        yield from declared(inner, name)
+
+
+def _bounds(meta: Meta) -> str:
+    lowest = meta.ge if meta.ge is not None else meta.gt
+    if meta.ge is None and lowest is not None:
+        return f"Above {lowest:g}" + (f", up to {meta.le:g}" if meta.le is not None else "")
+    if lowest is not None and meta.le is not None:
+        return f"{lowest} to {meta.le}"
+    return f"At least {lowest}" if lowest is not None else ""
+
+
+def load(config: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The effective settings of this process. See `load_with_sources`."""
+    return load_with_sources(config, environ).settings
+
+
+def load_with_sources(
+    config: str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> Loaded:
+    """Read the file and the environment over the defaults.
+
+    Args:
+        config: the TOML file; None takes ``HEADRACE_CONFIG``, and no file where that is not set.
+        environ: the environment, `os.environ` by default.
+
+    Raises:
+        SettingsError: a key that does not exist or a value that cannot be, with its source.
+    """
+    environ = os.environ if environ is None else environ
+    path = config or environ.get(CONFIG_VARIABLE) or None
+    from_file = _read_file(Path(path)) if path else {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for item in declared():
+        text = environ.get(item.variable, "")
+        if text.strip():
+            source, label, raw, strict = "environment", item.variable, text.strip(), False
+        elif item.name in from_file:
+            source, label, raw, strict = f"file {path}", item.name, from_file[item.name], True
+        else:
+            sources[item.name] = "default"
+            continue
+        try:
+            value = _checked(item, raw, strict=strict)
+        except ValueError as error:
+            shown = "" if item.secret else f" = {raw!r}"
+            raise SettingsError(f"{label}{shown} (from the {source}): {error}") from error
+        sources[item.name] = source
+        if item.section:
+            values.setdefault(item.section, {})[item.key] = value
+        else:
+            values[item.key] = value
+    return Loaded(msgspec.convert(values, Settings), sources)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The file's settings by declared name."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path}: {error}") from error
+    items = list(declared())
+    names = {item.name for item in items}
+    sections = {item.section for item in items if item.section}
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if key in sections:
+            if not isinstance(value, dict):
+                raise SettingsError(f"settings file {path}: {key} is a section, [{key}]")
+            flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            flat[key] = value
+    unknown = sorted(set(flat) - names)
+    if unknown:
+        raise SettingsError(f"settings file {path}: unknown {', '.join(unknown)}")
+    return flat
+
+
+def _checked(item: Declared, raw: Any, *, strict: bool) -> Any:
+    """One value, converted, bounded and normalized; ValueError says what is wrong."""
+    if item.is_list and isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",") if part.strip()]
+    value = msgspec.convert(raw, item.hint, strict=strict)
+    normalize = _NORMALIZED.get(item.name)
+    return value if normalize is None else normalize(value)
+
+
+def _relay_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    named = tuple(dict.fromkeys(urls.relay_url(host) for host in hosts if host.strip()))
+    if not named:
+        raise ValueError("no relay is named")
+    names = [url.partition("://")[2] for url in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is named twice, with different schemes")
+    return named
+
+
+def _initial_cursor(text: str) -> str:
+    word = text.strip().lower()
+    if word in ("oldest", "live"):
+        return word
+    if word.isascii() and word.isdigit() and int(word) < 1 << 63:
+        return str(int(word))
+    raise ValueError("expected oldest, live or a seq")
+
+
+def _collections(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError("no collection is named")
+    for pattern in patterns:
+        stem = pattern.removesuffix("*").removesuffix(".")
+        if "*" in stem or (pattern.endswith("*") and pattern not in ("*", f"{stem}.*")):
+            raise ValueError(f"{pattern}: only a whole name, or a prefix followed by .*")
+    return tuple(dict.fromkeys(patterns))
+
+
+_NORMALIZED: dict[str, Any] = {
+    "database_url": urls.with_scheme("postgresql", "postgres"),
+    "redis_url": urls.with_scheme("redis", "rediss", "unix"),
+    "plc_url": urls.web_url,
+    "filter_collections": _collections,
+    "ingester.relay_hosts": _relay_hosts,
+    "ingester.initial_cursor": _initial_cursor,
+    "identity.handle_resolver": urls.web_url,
+}
