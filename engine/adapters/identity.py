@@ -1,0 +1,184 @@
+"""Who a DID is and what a handle points to: PLC, did:web, DNS, https, or an XRPC resolver."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.resolver
+import msgspec
+
+from engine.adapters.http import Fetcher
+from engine.core import identity
+from engine.core.identity import Identity
+from engine.errors import UpstreamError
+
+DOCUMENT_LIMIT_BYTES = 256 * 1024
+"""Real documents have one or two KiB; more is an attack or a mistake."""
+
+HANDLE_LIMIT_BYTES = 16 * 1024
+"""A well-known answer is one DID; some servers pad it with a page."""
+
+WELL_KNOWN = "https://{handle}/.well-known/atproto-did"
+
+
+class Unregistered(UpstreamError):
+    """The directory, or the host of a did:web, answered that there is no such DID."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What asking for a handle brought."""
+
+    did: str | None
+    failure: str | None = None  # why a source could not be asked; None: the answer is certain
+
+
+class HandleResolver(Protocol):
+    """Turns a handle into a DID."""
+
+    async def resolve(self, handle: str) -> Answer:
+        """The handle's DID as it is now; nothing is cached. Never raises for the network."""
+
+
+class DidResolver:
+    """Reads DID documents from the directory and from did:web hosts."""
+
+    def __init__(self, fetcher: Fetcher, plc_url: str, timeout_seconds: float = 5.0) -> None:
+        self._fetcher = fetcher
+        self._plc_url = plc_url
+        self._timeout = timeout_seconds
+
+    async def resolve(self, did: str) -> Identity:
+        """The DID's document as it is now; nothing is cached.
+
+        Raises:
+            Unregistered: there is no such DID, or it is no more.
+            UpstreamError: not reachable now, or a document that the network cannot use.
+        """
+        response = await self._fetcher.get(
+            identity.document_url(did, self._plc_url),
+            max_bytes=DOCUMENT_LIMIT_BYTES,
+            timeout_seconds=self._timeout,
+        )
+        if response.status in (404, 410):
+            raise Unregistered(f"no such DID (HTTP {response.status})")
+        if response.status != 200:
+            raise UpstreamError(f"HTTP {response.status} for the DID document")
+        return identity.parse_document(did, response.body)
+
+
+class NetworkHandleResolver:
+    """DNS TXT first, then https; a "no" of the first never skips the second."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        timeout_seconds: float = 5.0,
+        *,
+        resolver: dns.asyncresolver.Resolver | None = None,
+        well_known: str = WELL_KNOWN,
+    ) -> None:
+        """Ask the system's name servers, or those of ``resolver``."""
+        self._fetcher = fetcher
+        self._timeout = timeout_seconds
+        self._dns = resolver or _system_resolver()
+        self._well_known = well_known
+
+    async def resolve(self, handle: str) -> Answer:
+        """The handle's DID. A host name is asked for; anything else resolves to nothing."""
+        if not identity.is_resolvable(handle):
+            return Answer(None)
+        by_dns = await self._txt(handle)
+        if by_dns.did is not None:
+            return by_dns
+        by_https = await self._https(handle)
+        if by_https.did is not None:
+            return by_https
+        return Answer(None, by_dns.failure or by_https.failure)
+
+    async def _txt(self, handle: str) -> Answer:
+        if self._dns is None:
+            return Answer(None)
+        try:
+            name = dns.name.from_text(f"_atproto.{handle}.")
+            found = await self._dns.resolve(
+                name, dns.rdatatype.TXT, search=False, lifetime=self._timeout
+            )
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return Answer(None)
+        except dns.resolver.NoNameservers as error:
+            return Answer(None, f"DNS: {error}")
+        except dns.exception.Timeout:
+            return Answer(None, f"DNS: no answer within {self._timeout:g} s")
+        except dns.exception.DNSException as error:  # a name that DNS cannot carry
+            return Answer(None, None if isinstance(error, _IMPOSSIBLE) else f"DNS: {error}")
+        except OSError as error:
+            return Answer(None, f"DNS: {error}")
+        texts = [
+            b"".join(record.strings).decode("utf-8", "replace")
+            for record in found
+            if hasattr(record, "strings")
+        ]
+        return Answer(identity.did_of_txt(texts))
+
+    async def _https(self, handle: str) -> Answer:
+        url = self._well_known.format(handle=handle)
+        try:
+            response = await self._fetcher.get(
+                url, max_bytes=HANDLE_LIMIT_BYTES, timeout_seconds=self._timeout
+            )
+        except UpstreamError as error:
+            return Answer(None, str(error))
+        if response.status == 200:
+            return Answer(identity.did_of_well_known(response.body))
+        return Answer(None, _doubt(response.status))
+
+
+class XrpcHandleResolver:
+    """Asks one trusted service for every handle (``IDENTITY_HANDLE_RESOLVER``)."""
+
+    def __init__(self, fetcher: Fetcher, url: str, timeout_seconds: float = 5.0) -> None:
+        self._fetcher = fetcher
+        self._url = url.rstrip("/") + "/xrpc/com.atproto.identity.resolveHandle"
+        self._timeout = timeout_seconds
+
+    async def resolve(self, handle: str) -> Answer:
+        """The handle's DID as the service knows it."""
+        try:
+            response = await self._fetcher.get(
+                self._url,
+                params={"handle": handle},
+                max_bytes=HANDLE_LIMIT_BYTES,
+                timeout_seconds=self._timeout,
+            )
+        except UpstreamError as error:
+            return Answer(None, str(error))
+        if response.status == 200:
+            return Answer(identity.did_of_xrpc(response.body))
+        return Answer(None, _doubt(response.status))
+
+
+def handle_resolver(fetcher: Fetcher, url: str, timeout_seconds: float) -> HandleResolver:
+    """The resolver that the setting ``IDENTITY_HANDLE_RESOLVER`` asks for."""
+    if url:
+        return XrpcHandleResolver(fetcher, url, timeout_seconds)
+    return NetworkHandleResolver(fetcher, timeout_seconds)
+
+
+_IMPOSSIBLE = (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel)
+
+
+def _doubt(status: int) -> str | None:
+    """A server's own trouble is no answer; a refusal is one."""
+    return f"HTTP {status}" if status >= 500 or status in (408, 425, 429) else None
+
+
+def _system_resolver() -> dns.asyncresolver.Resolver | None:
+    """The system's name servers; None where the system names none, so that https is left."""
+    try:
+        return dns.asyncresolver.Resolver()
+    except dns.resolver.NoResolverConfiguration:
+        return None
