@@ -99,8 +99,9 @@ class Fetcher:
         Raises:
             UpstreamError: no answer within the limits. The message names the host.
         """
-        host = urlsplit(url).hostname or url[:100]
+        host = url[:100]
         try:
+            host = urlsplit(url).hostname or host
             async with asyncio.timeout(timeout_seconds):
                 return await self._follow(url, params, max_bytes)
         except TimeoutError as error:
