@@ -12,6 +12,7 @@ pub mod crypto;
 pub mod datetime;
 pub mod entry;
 pub mod json;
+pub mod lexicon;
 pub mod msgpack;
 pub mod mst;
 #[cfg(feature = "python")]
