@@ -1,35 +1,55 @@
-# The one task file. `make demo` and `make test` set up everything they need.
-PYTHON ?= python3
+# The one task file. `make demo` and `make test` set up everything they need: with Python 3.11 or
+# newer, a Rust toolchain and a C linker here, nothing else has to be installed, and nobody has to be root.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test lint types native-test bench lock clean
+NATIVE := native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 
-setup: .venv/.ready            ## prepare .venv with the headrace command
+.PHONY: help setup demo test lint types native-test docs lock clean
 
-.venv/.ready: requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
-	$(BIN)/maturin develop -q --release --skip-install 2>/dev/null || $(BIN)/maturin develop -q --release
-	touch $@
+help:                          ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
 
-lint: setup
+setup: .venv/.built            ## prepare .venv with the headrace command
+
+.venv/.installed: requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make setup PYTHON=/path/to/python3"; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "python -m venv does not work: on Debian, apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.built: .venv/.installed pyproject.toml $(NATIVE)
+	@command -v cargo >/dev/null || { echo "A Rust toolchain is needed: https://rustup.rs"; exit 1; }
+	$(BIN)/maturin develop -q --release
+	@touch $@
+
+demo: setup                    ## a small network from nothing to rows in Postgres
+	$(BIN)/headrace demo
+
+test: setup native-test        ## all tests, against servers started from wheels
+	$(BIN)/pytest -q
+
+native-test: setup             ## tests of the crate, without an interpreter
+	cd native && cargo test -q --no-default-features
+
+lint: setup                    ## formatting, lints, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	cd native && cargo fmt --check && cargo clippy -q --all-targets -- -D warnings && cargo clippy -q --no-default-features --all-targets -- -D warnings
+	cd native && cargo fmt --check && cargo clippy -q --all-targets -- -D warnings \
+		&& cargo clippy -q --no-default-features --all-targets -- -D warnings
 
-types: setup
+types: setup                   ## mypy, strict
 	$(BIN)/mypy
 
-native-test:
-	cd native && cargo test -q --no-default-features
-
-test: setup native-test
-	$(BIN)/pytest
+docs: setup                    ## pages that are made from the code
+	$(BIN)/python -m engine.ops.settings_doc > docs/SETTINGS.md
 
 lock:                          ## pin the dependencies again, with hashes and no index address
 	uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
 
-clean:
+clean:                         ## everything that was made here, except .data
 	rm -rf .venv native/target engine/_native*.so
