@@ -1,0 +1,136 @@
+"""Kill anything, lose Redis, restart Postgres, in the middle of a run: the same tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis
+
+from engine.adapters import embedded
+from engine.simulate import server
+from engine.simulate.server import Server
+from tests.system.deployment import Deployment
+from tests.system.golden import differences
+
+pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(240)]
+
+NETWORK = "golden"
+RATE = 400.0
+"""Frames a second: the run takes five seconds, enough for faults in its middle."""
+
+
+@contextmanager
+def running(
+    shared: Path, tmp_path: Path, database: str, redis_url: str, indexers: int = 2
+) -> Iterator[tuple[Deployment, Server]]:
+    with server.serve_in_thread(server.load(shared / NETWORK), rate=RATE) as relay:
+        run = Deployment(
+            relay.settings, database, redis_url, indexers=indexers, log=tmp_path / "up.log"
+        )
+        with run:
+            yield run, relay
+
+
+def progress(status: dict[str, Any]) -> tuple[int, int]:
+    """Received and indexed seq of the one relay."""
+    relays = list(status.get("relays", {}).values())
+    if not relays:
+        return 0, 0
+    return relays[0].get("received_seq") or 0, relays[0].get("indexed_seq") or 0
+
+
+def past(seq: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda status: progress(status)[0] >= seq
+
+
+def settle(run: Deployment, relay: Server) -> None:
+    """Wait until all is indexed, no identity is due, and every stream is empty."""
+    last = relay.network.frames.last_seq
+
+    def done(status: dict[str, Any]) -> bool:
+        streams = status.get("streams", {})
+        return (
+            progress(status) == (last, last)
+            and status.get("identity", {}).get("due") == 0
+            and bool(streams)
+            and all(stream.get("entries") == 0 for stream in streams.values())
+        )
+
+    run.wait_for("everything indexed and every stream empty", done, 60)
+
+
+@pytest.mark.parametrize("role", ["firehose", "indexer"])
+def test_kill_9_anywhere_leaves_the_same_tables(
+    shared: Path, tmp_path: Path, database: str, redis_url: str, role: str
+) -> None:
+    killed: set[int] = set()
+    with running(shared, tmp_path, database, redis_url) as (run, relay):
+        for seq in (150, 500, 900, 1300, 1700, 2000):
+            run.wait_for(f"seq {seq}", past(seq))
+            pid = run.kill(role, which=seq // 100)
+            if pid is not None:
+                killed.add(pid)
+        settle(run, relay)
+    assert len(killed) >= 4
+    assert differences(shared, NETWORK, database) == ""
+
+
+def test_flushall_in_the_middle_loses_nothing(
+    shared: Path, tmp_path: Path, database: str, own_valkey: embedded.Valkey
+) -> None:
+    with running(shared, tmp_path, database, own_valkey.url) as (run, relay):
+        with redis.Redis.from_url(own_valkey.url) as client:
+            for seq in (400, 1200, 2184):
+                run.wait_for(f"seq {seq}", past(seq))
+                assert client.exists("headrace:epoch")
+                client.flushall()
+                run.wait_for("a new epoch", lambda _: client.exists("headrace:epoch"))
+        settle(run, relay)
+    assert differences(shared, NETWORK, database) == ""
+
+
+def test_one_deleted_stream_loses_nothing(
+    shared: Path, tmp_path: Path, database: str, own_valkey: embedded.Valkey
+) -> None:
+    with running(shared, tmp_path, database, own_valkey.url) as (run, relay):
+        run.wait_for("seq 700", past(700))
+        with redis.Redis.from_url(own_valkey.url) as client:
+            before = client.get("headrace:epoch")
+            assert client.delete("firehose_live:3", "firehose_live:4") == 2
+            run.wait_for("a new epoch", lambda _: client.get("headrace:epoch") not in (None, before))
+        settle(run, relay)
+    assert differences(shared, NETWORK, database) == ""
+
+
+def test_redis_restarted_without_its_data_loses_nothing(
+    shared: Path, tmp_path: Path, database: str, own_valkey: embedded.Valkey
+) -> None:
+    with running(shared, tmp_path, database, own_valkey.url) as (run, relay):
+        run.wait_for("seq 700", past(700))
+        own_valkey.kill()
+        time.sleep(0.5)
+        own_valkey.start()
+        settle(run, relay)
+    assert differences(shared, NETWORK, database) == ""
+
+
+async def test_postgres_restart_loses_nothing(
+    shared: Path, tmp_path: Path, own_postgres: embedded.Postgres, redis_url: str
+) -> None:
+    database = own_postgres.url
+    with running(shared, tmp_path, database, redis_url) as (run, relay):
+        for seq, stop in ((500, own_postgres.stop), (1300, own_postgres.kill)):
+            run.wait_for(f"seq {seq}", past(seq))
+            stop()
+            time.sleep(0.3)
+            own_postgres.start()
+        settle(run, relay)
+        conn = await asyncpg.connect(database)
+        await conn.close()
+    assert differences(shared, NETWORK, database) == ""
