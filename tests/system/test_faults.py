@@ -103,7 +103,9 @@ def test_one_deleted_stream_loses_nothing(
         with redis.Redis.from_url(own_valkey.url) as client:
             before = client.get("headrace:epoch")
             assert client.delete("firehose_live:3", "firehose_live:4") == 2
-            run.wait_for("a new epoch", lambda _: client.get("headrace:epoch") not in (None, before))
+            run.wait_for(
+                "a new epoch", lambda _: client.get("headrace:epoch") not in (None, before)
+            )
         settle(run, relay)
     assert differences(shared, NETWORK, database) == ""
 
