@@ -34,11 +34,11 @@ import redis
 
 from engine.adapters import embedded
 from engine.errors import SettingsError
+from engine.ops import schema, schema_state
 
 T = TypeVar("T")
 IN_CI = os.environ.get("CI") == "true"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-TEMPLATE = "headrace_test_template"
 REDIS_DATABASES = 64
 SHARD_COUNT = 16
 
@@ -101,6 +101,26 @@ def postgres_url(short_dir: Path) -> Iterator[str]:
         yield server.url
 
 
+async def migrate(url: str) -> None:
+    """Put the data plane and our own schema into an empty database."""
+    connection = await asyncpg.connect(url)
+    try:
+        await schema.create(connection, "public")
+        await schema_state.ensure_state(connection, "headrace", SHARD_COUNT)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """Name of a database to clone: never connected to once it is made."""
+    name = f"headrace_template_{os.getpid()}"
+    run_async(_execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE template0'))
+    run_async(migrate(with_database(postgres_url, name)))
+    yield name
+    run_async(_execute(postgres_url, f'DROP DATABASE "{name}"'))
+
+
 @pytest.fixture(scope="session")
 def session_redis_url(short_dir: Path) -> Iterator[str]:
     given = os.environ.get("TEST_REDIS_URL")
@@ -139,6 +159,11 @@ def empty_database(database_factory: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
+def database(database_factory: Callable[[str], str], template_database: str) -> str:
+    return database_factory(template_database)
+
+
+@pytest.fixture
 def redis_url(session_redis_url: str) -> Iterator[str]:
     count = REDIS_DATABASES if "TEST_REDIS_URL" not in os.environ else 16
     number = next(_numbers) % count
@@ -158,5 +183,25 @@ def own_valkey() -> Iterator[embedded.Valkey]:
     """Keeps nothing over a restart: what a Redis without its data looks like."""
     path = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
     with embedded.Valkey(path, persist=False) as server:
+        yield server
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_cluster() -> Iterator[Path]:
+    """The files of a stopped server whose database ``postgres`` is migrated."""
+    path = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    with embedded.Postgres(path, settings=embedded.Postgres.FAST_AND_LOSSY) as server:
+        run_async(migrate(server.url))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def own_postgres(migrated_cluster: Path) -> Iterator[embedded.Postgres]:
+    path = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
+    data = Path("postgres") / "data"
+    shutil.copytree(migrated_cluster / data, path / data)
+    with embedded.Postgres(path, settings=embedded.Postgres.FAST_AND_LOSSY) as server:
         yield server
     shutil.rmtree(path, ignore_errors=True)

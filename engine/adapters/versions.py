@@ -14,16 +14,12 @@ _REDIS_OLDEST = (7, 0)
 _VALKEY_OLDEST = (8, 0)
 
 
-def check_postgres(server_version_num: int) -> None:
+def check_postgres(major: int) -> None:
     """Refuse a Postgres that the engine is not made for.
-
-    Args:
-        server_version_num: as ``SHOW server_version_num`` says, 150018 for 15.18.
 
     Raises:
         SettingsError: older or newer than supported.
     """
-    major = server_version_num // 10000
     if major not in POSTGRES_VERSIONS:
         raise SettingsError(
             f"DATABASE_URL leads to Postgres {major}; supported are "

@@ -1,0 +1,1 @@
+"""Tools: collect a report, then render it; no role is imported here."""
