@@ -30,26 +30,29 @@ HEALTHY_SECONDS = 60.0
 """A process that lived this long starts again without having to wait as for a repeated failure."""
 
 
+def headrace_command(config: str | None) -> list[str]:
+    """The command line of this very installation, whatever lies in the working directory."""
+    command = [sys.executable, "-P", "-m", "engine"]
+    return [*command, "--config", config] if config else command
+
+
 class Children:
     """The processes of one plan."""
 
     def __init__(
-        self, specs: Sequence[ProcessSpec], environ: Mapping[str, str], config: str | None
+        self, specs: Sequence[ProcessSpec], command: Sequence[str], environ: Mapping[str, str]
     ) -> None:
         """Prepare; ``run`` starts them.
 
         Args:
             specs: the plan.
+            command: what `ProcessSpec.arguments` follow; see `headrace_command`.
             environ: their environment, which carries the settings.
-            config: their settings file.
         """
         self._specs = specs
+        self._command = list(command)
         self._environ = {**environ, SUPERVISOR_VARIABLE: str(os.getpid())}
-        self._command = [sys.executable, "-P", "-m", "engine"]
-        if config:
-            self._command += ["--config", str(config)]
         self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._stopping = False
 
     async def run(self) -> int:
         """Keep all of them running; returns when one ends in a way that no restart mends.
@@ -68,7 +71,6 @@ class Children:
 
     async def stop(self) -> None:
         """TERM to all, ``STOP_SECONDS`` for all together, then KILL. Returns when all are gone."""
-        self._stopping = True
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -83,7 +85,6 @@ class Children:
 
     def kill(self) -> None:
         """KILL what is left, at once."""
-        self._stopping = True
         self._signal(signal.SIGKILL)
 
     def _signal(self, which: signal.Signals) -> None:

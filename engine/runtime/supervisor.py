@@ -23,8 +23,7 @@ from engine.adapters import embedded
 from engine.ops import schema, status
 from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
-from engine.runtime import plan, services, status_server
-from engine.runtime.children import Children
+from engine.runtime import children, plan, services, status_server
 from engine.runtime.status_server import Snapshots
 from engine.settings import Settings
 
@@ -124,7 +123,7 @@ class _Supervisor:
             "DATABASE_URL": settings.database_url or "",
             "REDIS_URL": settings.redis_url or "",
         }
-        self._children = Children(specs, environ, config)
+        self._children = children.Children(specs, children.headrace_command(config), environ)
         self._told = asyncio.Event()
         self._reason = ""
 

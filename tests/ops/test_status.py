@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import msgspec
+import orjson
+import pytest
+
+from engine.ops import status
+from engine.ops.status import Position, PostgresFacts, RedisFacts, RelayRow, Status
+
+HOST = "relay.example"
+
+
+def told(
+    last_ids: dict[int, str | None], *, received: int | None = 100, **more: object
+) -> RedisFacts:
+    facts = RedisFacts(
+        now=1000.0,
+        epoch="e",
+        cursors={HOST: received},
+        streams={shard: None if last is None else (5, last) for shard, last in last_ids.items()},
+        processes={"firehose": {"relays": {HOST: {"connected": True, "notices": {"info": 2}}}}},
+    )
+    return msgspec.structs.replace(facts, **more)
+
+
+def known(*positions: tuple[str, str, int | None]) -> PostgresFacts:
+    """(epoch, committed id, seq) of each shard from 0 on."""
+    return PostgresFacts(
+        epoch="e",
+        shard_count=len(positions),
+        relays=[RelayRow(HOST, 2, 40)],
+        positions=[
+            Position(
+                shard,
+                epoch,
+                entry_id,
+                {f"{HOST}/1": {"seq": 99_999}}
+                | ({f"{HOST}/2": {"seq": seq}} if seq is not None else {}),
+            )
+            for shard, (epoch, entry_id, seq) in enumerate(positions)
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("positions", "last_ids", "indexed"),
+    [
+        # Nothing beyond any position: everything received is indexed, whatever the rows say.
+        ([("e", "9-1", 70), ("e", "5-0", 60)], {0: "9-1", 1: "5-0"}, 100),
+        # One shard behind: its position decides.
+        ([("e", "9-1", 70), ("e", "5-0", 60)], {0: "9-1", 1: "5-1"}, 60),
+        ([("e", "9-1", 70), ("e", "5-0", 60)], {0: "9-2", 1: "5-0"}, 70),
+        # Numbers, not text: 10-0 comes after 9-0.
+        ([("e", "10-0", 70)], {0: "9-0"}, 100),
+        ([("e", "9-0", 70)], {0: "10-0"}, 70),
+        # A shard that never saw this generation holds its first seq.
+        ([("e", "9-0", 70), ("e", "0-0", None)], {0: "9-0", 1: "1-0"}, 40),
+        ([("e", "9-0", 70), ("e", "0-0", None)], {0: "9-0", 1: "0-0"}, 100),
+        # A position of an older life says nothing about these streams.
+        ([("old", "9-0", 70)], {0: "3-0"}, 70),
+        ([("old", "9-0", 70)], {0: "0-0"}, 100),
+        # A lost stream hides what it held.
+        ([("e", "9-0", 70)], {0: None}, 70),
+    ],
+)
+def test_indexed_seq(
+    positions: list[tuple[str, str, int | None]], last_ids: dict[int, str | None], indexed: int
+) -> None:
+    found = status.assemble(told(last_ids), known(*positions), [HOST])
+    assert found.relays[HOST].indexed_seq == indexed
+    assert found.relays[HOST].generation == 2
+
+
+def test_indexed_seq_without_cursor_is_what_postgres_holds() -> None:
+    found = status.assemble(told({0: "9-0"}, received=None), known(("e", "9-0", 70)), [HOST])
+    assert found.relays[HOST].received_seq is None
+    assert found.relays[HOST].indexed_seq == 70
+
+
+def test_lag_is_the_age_of_the_oldest_entry_not_indexed() -> None:
+    facts = told({0: "999000-0", 1: "5-0"}, oldest_waiting={0: "998500-3"})
+    found = status.assemble(facts, known(("e", "900000-0", 70), ("e", "5-0", 1)), [HOST])
+    assert found.relays[HOST].lag_seconds == 1.5
+    assert found.streams["firehose_live"].shards["0"].waiting
+    assert not found.streams["firehose_live"].shards["1"].waiting
+
+
+def test_assemble_takes_connection_and_notices_from_the_heartbeat() -> None:
+    relay = status.assemble(told({0: "9-0"}), known(("e", "9-0", 1)), [HOST]).relays[HOST]
+    assert relay.connected is True
+    assert relay.notices == {"info": 2}
+
+
+def test_assemble_without_redis_keeps_what_postgres_knows() -> None:
+    found = status.assemble(None, known(("e", "9-0", 70)), [HOST])
+    relay = found.relays[HOST]
+    assert (relay.received_seq, relay.indexed_seq, relay.lag_seconds) == (None, 70, None)
+    assert not found.streams["firehose_live"].shards["0"].waiting
+
+
+def test_assemble_without_postgres_keeps_what_redis_knows() -> None:
+    relay = status.assemble(told({0: "9-0"}), None, [HOST]).relays[HOST]
+    assert (relay.received_seq, relay.indexed_seq) == (100, None)
+
+
+def test_assemble_without_both_still_names_the_relays() -> None:
+    assert list(status.assemble(None, None, [HOST]).relays) == [HOST]
+
+
+def caught_up_status() -> Status:
+    return status.assemble(told({0: "9-0"}), known(("e", "9-0", 100)), [HOST])
+
+
+def test_caught_up_when_all_is_indexed_and_nothing_is_due() -> None:
+    assert status.caught_up(caught_up_status())
+
+
+def test_caught_up_before_any_frame_needs_a_connection() -> None:
+    found = status.assemble(told({0: "0-0"}, received=None), known(("e", "0-0", None)), [HOST])
+    assert status.caught_up(found)
+    found.relays[HOST].connected = False
+    assert not status.caught_up(found)
+
+
+def test_not_caught_up_while_anything_is_open() -> None:
+    opened = []
+    for change in (
+        lambda s: s.errors.append("Redis: away"),
+        lambda s: setattr(s.identity, "due", 1),
+        lambda s: setattr(s.relays[HOST], "connected", None),
+        lambda s: setattr(s.relays[HOST], "indexed_seq", 99),
+        lambda s: setattr(s.relays[HOST], "generation", None),
+        lambda s: setattr(s.streams["firehose_live"].shards["0"], "waiting", True),
+        lambda s: s.relays.clear(),
+    ):
+        found = caught_up_status()
+        change(found)
+        opened.append(status.caught_up(found))
+    assert opened == [False] * 7
+
+
+def test_render_json_has_the_names_that_scripts_rely_on() -> None:
+    document = orjson.loads(status.render_json(caught_up_status()))
+    assert document["relays"][HOST]["received_seq"] == 100
+    assert document["relays"][HOST]["indexed_seq"] == 100
+    assert document["streams"]["firehose_live"]["shards"]["0"]["entries"] == 5
+    assert document["identity"] == {"due": 0, "later": 0}
+    assert document["dead_letters"] == {}
+
+
+def test_render_text_says_what_is_wrong() -> None:
+    found = caught_up_status()
+    found.errors.append("Postgres: refused")
+    text = status.render_text(found)
+    assert f"relay {HOST}: connected, received 100, indexed 100" in text
+    assert "error: Postgres: refused" in text

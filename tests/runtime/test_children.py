@@ -1,0 +1,110 @@
+"""The keeper of processes, with processes that misbehave on request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.runtime import children
+from engine.runtime.children import Children
+from engine.runtime.plan import ProcessSpec
+
+SPECS = [ProcessSpec("indexer", slot, 2, None) for slot in range(2)]
+
+# Each process appends "SLOT PID SUPERVISOR" to its log, then does as told for its slot.
+PROGRAM = """
+import os, signal, sys, time
+log, todo = sys.argv[1], sys.argv[2].split(",")
+slot = int(sys.argv[sys.argv.index("--slot") + 1])
+word = todo[slot]
+if word == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(log, "a") as out:
+    out.write(f"{slot} {os.getpid()} {os.environ['HEADRACE_SUPERVISOR']}\\n")
+if word.isdigit():
+    sys.exit(int(word))
+if word == "once" and sum(line.startswith(f"{slot} ") for line in open(log)) == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)
+"""
+
+
+def make(tmp_path: Path, todo: str) -> tuple[Children, Path]:
+    log = tmp_path / "log"
+    log.touch()
+    command = [sys.executable, "-c", PROGRAM, str(log), todo]
+    return Children(SPECS, command, dict(os.environ)), log
+
+
+async def until_lines(log: Path, count: int) -> list[str]:
+    async with asyncio.timeout(20):
+        while len(lines := log.read_text().splitlines()) < count:
+            await asyncio.sleep(0.02)
+    return lines
+
+
+def alive(line: str) -> bool:
+    try:
+        os.kill(int(line.split()[1]), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_run_starts_every_process_and_stop_ends_them(tmp_path: Path) -> None:
+    keeper, log = make(tmp_path, "sleep,sleep")
+    running = asyncio.create_task(keeper.run())
+    lines = await until_lines(log, 2)
+    assert sorted(line.split()[0] for line in lines) == ["0", "1"]
+    assert {line.split()[2] for line in lines} == {str(os.getpid())}
+    assert all(alive(line) for line in lines)
+    running.cancel()
+    started = time.monotonic()
+    await keeper.stop()
+    assert time.monotonic() - started < 2
+    assert not any(alive(line) for line in lines)
+
+
+async def test_run_starts_a_dead_process_again_and_logs_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeper, log = make(tmp_path, "once,sleep")
+    running = asyncio.create_task(keeper.run())
+    lines = await until_lines(log, 3)
+    assert sorted(line.split()[0] for line in lines) == ["0", "0", "1"]
+    assert "process=indexer/0 exit=SIGKILL" in caplog.text
+    running.cancel()
+    await keeper.stop()
+
+
+@pytest.mark.parametrize("code", sorted(children.FINAL_CODES))
+async def test_run_returns_a_code_that_no_restart_mends(tmp_path: Path, code: int) -> None:
+    keeper, log = make(tmp_path, f"sleep,{code}")
+    async with asyncio.timeout(20):
+        assert await keeper.run() == code
+    await keeper.stop()
+    assert not any(alive(line) for line in log.read_text().splitlines())
+
+
+async def test_stop_kills_what_does_not_listen_after_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(children, "STOP_SECONDS", 0.3)
+    caplog.set_level(logging.INFO)
+    keeper, log = make(tmp_path, "deaf,sleep")
+    running = asyncio.create_task(keeper.run())
+    lines = await until_lines(log, 2)
+    running.cancel()
+    started = time.monotonic()
+    await keeper.stop()
+    assert 0.3 <= time.monotonic() - started < 3
+    assert not any(alive(line) for line in lines)
+    assert "killing what did not stop" in caplog.text
+    assert "process=indexer/0 exit=SIGKILL" in caplog.text
