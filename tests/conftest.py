@@ -169,7 +169,7 @@ def redis_url(session_redis_url: str) -> Iterator[str]:
     number = next(_numbers) % count
     parts = urlsplit(session_redis_url)
     if parts.scheme == "unix":
-        url = urlunsplit(parts._replace(query=f"db={number}"))
+        url = f"{session_redis_url}?db={number}"  # urlunsplit would drop slashes
     else:
         url = urlunsplit(parts._replace(path=f"/{number}"))
     with redis.Redis.from_url(url) as client:
