@@ -11,6 +11,26 @@ from engine import _native
 
 VERSION: str = _native.VERSION
 
+FrameBatch = _native.FrameBatch
+"""What became of a batch of frames; immutable.
+
+``ops`` is what was received, in ops: ``filtered`` and ``rejected`` included; an identity,
+account or sync event counts one, a rejected frame the ops that were readable in it (one at
+least). ``counts`` splits it by ``create``, ``update``, ``delete``, ``identity``,
+``account``, ``sync``, ``filtered`` and ``rejected``, and adds ``frames``, which is none of it.
+
+``last_seq`` is the highest seq of the frames that had one, ``last_time`` the time of that
+frame or, if it had no valid one, of the highest before it. ``notices`` are what the
+relay says about itself: ``("info" | "error" | "unknown", name or message type, message)``.
+``rejected`` lists the frames that became dead letters: index in the batch, reason
+word, detail.
+
+``entries()`` are all entries with their shard, in the order of the frames. ``weights()``
+sums them for each touched shard, ascending: shard, entries, events (the ops carried,
+but one at least for each entry), bytes of entries. ``xadd(stream)`` is the RESP of ``XADD
+{stream}:{shard} NOMKSTREAM * event ENTRY`` for every entry, in the order of the frames.
+"""
+
 Lexicons = _native.Lexicons
 """A compiled, immutable set of lexicon documents.
 
@@ -41,3 +61,38 @@ def normalize_datetime(text: str) -> str | None:
     its month does not have rolls over into the next one.
     """
     return _native.normalize_datetime(text)
+
+
+def decode_frames(
+    frames: list[bytes], *, relay: str, generation: int, shards: int, allow: list[str]
+) -> FrameBatch:
+    """Read raw ``subscribeRepos`` messages, in order, into stream entries.
+
+    Never raises for what is in a frame: bad frames become entries for the dead
+    letters. Every CAR block is hashed against its CID. Records are neither decoded nor
+    validated; ops outside of the allow-list are left out and counted.
+
+    Args:
+        frames: Whole websocket messages; copied into the entries, not kept.
+        relay: Canonical host, which also places frames without a readable DID.
+        generation: Of the relay's seq numbers.
+        shards: How many shards there are.
+        allow: Collections (``com.germnetwork.declaration``) and prefixes (``app.bsky.*``).
+
+    Raises:
+        ValueError: There are no shards.
+    """
+    return _native.decode_frames(
+        frames, relay=relay, generation=generation, shards=shards, allow=allow
+    )
+
+
+def record_json(record: bytes) -> bytes:
+    """The JSON text of one DAG-CBOR record, byte for byte as ``record.json`` holds it.
+
+    For tools and tests: the indexer prints records inside the extension.
+
+    Raises:
+        ValueError: Not DAG-CBOR, not a map, or with an integer beyond 2^53-1.
+    """
+    return _native.record_json(record)

@@ -25,7 +25,7 @@ pub const MAX_DEPTH: usize = 256;
 const MAX_RESERVED_ITEMS: usize = 256;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-const PROTO: &str = "__proto__";
+pub(crate) const PROTO: &str = "__proto__";
 
 /// Why bytes are not DAG-CBOR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,10 +192,17 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    pub(crate) const fn rest(&self) -> &'a [u8] {
-        self.reader.rest()
+    /// Whether a list is next.
+    pub(crate) fn at_list(&self) -> bool {
+        self.reader.peek().is_some_and(|first| first >> 5 == 4)
     }
 
+    /// Whether a map is next.
+    pub(crate) fn at_map(&self) -> bool {
+        self.reader.peek().is_some_and(|first| first >> 5 == 5)
+    }
+
+    /// Nothing may follow.
     pub(crate) fn finish(&self) -> Result<(), CborError> {
         if self.reader.is_empty() {
             Ok(())
@@ -295,14 +302,31 @@ impl<'a> Decoder<'a> {
         Ok(count)
     }
 
-    /// How many entries the map has that starts here.
+    /// How many items the list has that starts here; the caller reads that many values.
+    pub(crate) fn list_start(&mut self) -> Result<usize, CborError> {
+        match self.head()? {
+            Head::List(declared) => self.count(declared, 1),
+            _ => Err(CborError::Type),
+        }
+    }
+
+    /// How many entries the map has that starts here; the caller reads that many keys
+    /// and values, refuses duplicates, and then calls `map_end`.
     pub(crate) fn map_start(&mut self) -> Result<usize, CborError> {
         match self.head()? {
-            Head::Map(declared) => self.count(declared, 2),
+            Head::Map(declared) => {
+                self.depth += 1;
+                self.count(declared, 2)
+            }
             _ => Err(CborError::NotAMap),
         }
     }
 
+    pub(crate) fn map_end(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// A map's key.
     pub(crate) fn key(&mut self) -> Result<Cow<'a, str>, CborError> {
         match self.head()? {
             Head::Text(length) => self.text_body(length),
@@ -379,6 +403,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Whether a key occurs twice.
 pub(crate) fn has_duplicate(mut keys: Vec<&str>) -> bool {
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair.first() == pair.last())

@@ -5,19 +5,24 @@
 //! under `py` know Python.
 
 pub mod base58;
+pub mod batch;
 pub mod car;
 pub mod cbor;
 pub mod cid;
 pub mod crypto;
 pub mod datetime;
 pub mod entry;
+pub mod filter;
+pub mod frame;
 pub mod json;
 pub mod lexicon;
+pub mod message;
 pub mod msgpack;
 pub mod mst;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;
 pub mod reason;
+pub mod resp;
 pub mod syntax;
 pub mod tree;

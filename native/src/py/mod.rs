@@ -1,5 +1,9 @@
 //! The border to Python: the only place with `PyO3` types.
+//!
+//! Calls are coarse and release the GIL; what crosses is bytes. Bad data comes back
+//! as data, only misuse raises. `engine/core/codec.py` is the one importer.
 
+mod frames;
 mod lexicon;
 
 use pyo3::prelude::*;
@@ -7,5 +11,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
-    lexicon::register(module)
+    lexicon::register(module)?;
+    frames::register(module)?;
+    Ok(())
 }
