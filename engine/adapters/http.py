@@ -13,7 +13,6 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -166,7 +165,7 @@ async def open_fetcher(
         auto_decompress=False,
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        headers={"User-Agent": f"headrace/{version('headrace')}", "Accept-Encoding": "identity"},
+        headers={"User-Agent": "headrace", "Accept-Encoding": "identity"},
     )
     async with session:
         yield Fetcher(session)

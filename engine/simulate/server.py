@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,10 @@ class Server:
 
     ``rate`` is frames a second for each subscriber (0: as fast as the socket
     takes them). A subscriber that asks for frames before ``oldest_seq`` is told
-    ``OutdatedCursor`` and gets what is left. ``rate``, ``oldest_seq`` and
-    ``network`` may be changed while it runs.
+    ``OutdatedCursor`` and gets what is left. ``identity_delay`` is how long, in
+    seconds, documents and handles take to be answered; ``identity_status`` answers
+    them with that HTTP status instead. All of these, and ``network``, may be changed
+    while it runs.
     """
 
     network: Network
@@ -44,6 +46,8 @@ class Server:
     oldest_seq: int = 0
     host: str = "127.0.0.1"
     port: int = 0
+    identity_delay: float = 0.0
+    identity_status: int = 200
     connections: int = 0  # subscribers accepted since the start
     cursors: list[int | None] = field(default_factory=list)  # what each of them asked for
     _transports: set[asyncio.Transport] = field(default_factory=set)
@@ -88,7 +92,7 @@ class Server:
 
     def application(self) -> web.Application:
         """The routes of every service."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._disturb_identity])
         xrpc = "/xrpc/com.atproto."
         app.router.add_get(xrpc + "sync.subscribeRepos", self._subscribe_repos)
         app.router.add_get(xrpc + "sync.listRepos", self._list_repos)
@@ -219,6 +223,16 @@ class Server:
         return web.Response(status=status, text=body, content_type="application/json")
 
     # -- identity ---------------------------------------------------------------------------
+
+    @web.middleware
+    async def _disturb_identity(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if not request.path.startswith("/xrpc/com.atproto.sync."):
+            await asyncio.sleep(self.identity_delay)
+            if self.identity_status != 200:
+                return _error(self.identity_status, "Disturbed", "as the test asked")
+        return await handler(request)
 
     async def _resolve_handle(self, request: web.Request) -> web.Response:
         did = self.network.handles.get(request.query.get("handle", "").lower())

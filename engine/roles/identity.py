@@ -1,0 +1,340 @@
+"""The identity role: handles of actors, looked up when an event asked for it.
+
+The indexer notes what is due in ``identity_due``; this role alone writes
+``actor.handle``. A look-up that succeeds becomes one transaction: both actors of
+a contended handle locked in DID order, the former holder's handle removed, the
+actor written with the time of the event that asked, the note deleted unless a
+newer event replaced it. A look-up that fails writes nothing but the next
+attempt. A handle that does not point back is a success without a handle.
+
+No connection waits for the network, and nothing is remembered between two
+failures of the database: the notes are the whole state, so a look-up cut short
+by a stop or a crash is simply done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from engine import errors, log, sql
+from engine.adapters import http, postgres
+from engine.adapters import identity as resolvers
+from engine.core import backoff
+from engine.core import identity as rules
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+"""How late a new note is noticed by an idle role."""
+
+PICK_COUNT = 100
+"""Notes read at a time: enough to keep the look-ups busy, few enough to stay in order of need."""
+
+CONNECTIONS = 4
+"""Writers to Postgres; a write takes a few round trips, a look-up tens of milliseconds."""
+
+CONTENTION_TRIES = 10
+"""Two writers may meet in a handle or lock each other out; the loser writes again."""
+
+REPORT_SECONDS = 10.0
+
+STOP_SECONDS = 1.0
+"""How long a stop waits for the database before it cuts the connections."""
+
+_CONTENTION = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
+
+
+class Due(msgspec.Struct, frozen=True):
+    """One note: whom to look up, and which event asked."""
+
+    did: str
+    seq: int
+    time: str  # verbatim
+    attempts: int  # that failed
+
+
+@dataclass
+class Counters:
+    """What the process did since it started; for the heartbeat and the log."""
+
+    resolved: int = 0
+    without_handle: int = 0  # of them, those whose handle does not point back
+    failed: int = 0
+    replaced: int = 0  # a newer event asked during the look-up
+
+
+class IdentityRole:
+    """Looks up what is due until it is stopped."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        """Prepare; nothing is opened before ``run``."""
+        self._name = name
+        self._settings = settings
+        self._sql = sql.load("identity", state=settings.database_state_schema)
+        self._counters = Counters()
+        self._state = "starting"
+        self._held: set[str] = set()  # DIDs picked and not finished
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop``, through every failure of the database and the network.
+
+        Look-ups under way at the stop are dropped; they are still due.
+
+        Raises:
+            SettingsError: the database refuses us, or lacks our tables.
+        """
+        delays = backoff.Backoff(base_seconds=0.2, cap_seconds=5.0)
+        reporting = asyncio.create_task(self._log_progress())
+        try:
+            while not stop.is_set():
+                done = self._counters.resolved
+                try:
+                    await self._session_until(stop)
+                except errors.SchemaMismatch:
+                    raise
+                except errors.StoreError as failure:
+                    self._state = "waiting"
+                    if self._counters.resolved > done:
+                        delays.reset()
+                    delay = delays.next(random.random())  # noqa: S311 - jitter
+                    logger.warning("%s; starting again in %.1f s", failure, delay)
+                    await _pause(stop, delay)
+        finally:
+            self._state = "stopping"
+            reporting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reporting
+
+    def report(self) -> dict[str, object]:
+        """What the heartbeat tells: state, look-ups in hand, counters since the start."""
+        return {
+            "state": self._state,
+            "in_flight": len(self._held),
+            "counters": dataclasses.asdict(self._counters),
+        }
+
+    async def _session_until(self, stop: asyncio.Event) -> None:
+        """A session that ends at ``stop`` even if the database answers nothing."""
+        session = asyncio.create_task(self._session(stop))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({session, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({session}, timeout=STOP_SECONDS)
+            if session.done():
+                session.result()
+        finally:
+            for task in (session, stopping):
+                task.cancel()
+            await asyncio.gather(session, stopping, return_exceptions=True)
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        """Work on one set of connections until ``stop`` or the first failure of the database."""
+        settings = self._settings
+        self._held = set()
+        async with AsyncExitStack() as stack:
+            fetcher = await stack.enter_async_context(
+                http.open_fetcher(allow_private=settings.network.allow_private)
+            )
+            timeout = settings.identity.timeout_seconds
+            lookup = Lookup(
+                resolvers.DidResolver(fetcher, settings.plc_url, timeout),
+                resolvers.handle_resolver(fetcher, settings.identity.handle_resolver, timeout),
+            )
+            conns: list[asyncpg.Connection] = []
+            writers: asyncio.Queue[asyncpg.Connection] = asyncio.Queue()
+            for _ in range(CONNECTIONS):
+                conns.append(await postgres.connect(settings, self._name))
+                stack.callback(conns[-1].terminate)
+                writers.put_nowait(conns[-1])
+            logger.info("ready")
+            self._state = "running"
+            picked: asyncio.Queue[Due] = asyncio.Queue()
+            workers = [
+                asyncio.create_task(self._work(picked, lookup, writers))
+                for _ in range(settings.identity.concurrency)
+            ]
+            try:
+                await self._pick(stop, picked, writers, workers)
+            finally:
+                # First the connections: a cancelled transaction would wait for the server.
+                for conn in conns:
+                    conn.terminate()
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+                self._held = set()
+
+    async def _pick(
+        self,
+        stop: asyncio.Event,
+        picked: asyncio.Queue[Due],
+        writers: asyncio.Queue[asyncpg.Connection],
+        workers: list[asyncio.Task[None]],
+    ) -> None:
+        """Keep the workers in notes; raises what ended one of them."""
+        while not stop.is_set():
+            for worker in workers:
+                if worker.done():
+                    worker.result()
+            found = 0
+            if picked.qsize() < self._settings.identity.concurrency:
+                async with _borrowed(writers) as conn, postgres.translated_errors():
+                    rows = await conn.fetch(
+                        self._sql["identity_pick"], PICK_COUNT, list(self._held)
+                    )
+                found = len(rows)
+                for row in rows:
+                    self._held.add(row["did"])
+                    picked.put_nowait(Due(*row))
+            # With notes left over, look again as soon as the workers have caught up with them.
+            await _pause(stop, POLL_SECONDS if found < PICK_COUNT else POLL_SECONDS / 10)
+
+    async def _work(
+        self,
+        picked: asyncio.Queue[Due],
+        lookup: Lookup,
+        writers: asyncio.Queue[asyncpg.Connection],
+    ) -> None:
+        while True:
+            due = await picked.get()
+            try:
+                try:
+                    handle = await lookup.handle(due)
+                except errors.UpstreamError as failure:
+                    await self._put_off(due, str(failure), writers)
+                else:
+                    await self._write(due, handle, writers)
+            finally:
+                self._held.discard(due.did)
+
+    async def _write(
+        self, due: Due, handle: str | None, writers: asyncio.Queue[asyncpg.Connection]
+    ) -> None:
+        for attempt in range(CONTENTION_TRIES):
+            async with _borrowed(writers) as conn, postgres.translated_errors():
+                try:
+                    last = await write(conn, self._sql, due, handle)
+                except _CONTENTION as contention:
+                    if attempt == CONTENTION_TRIES - 1:
+                        raise errors.StoreError(f"writing {due.did}: {contention}") from contention
+                    continue
+            self._counters.resolved += 1
+            self._counters.without_handle += handle is None
+            self._counters.replaced += not last
+            return
+
+    async def _put_off(
+        self, due: Due, reason: str, writers: asyncio.Queue[asyncpg.Connection]
+    ) -> None:
+        self._counters.failed += 1
+        wait = rules.retry_seconds(due.attempts + 1, random.random())  # noqa: S311 - jitter
+        logger.debug("look-up failed %s", log.fields(did=due.did, error=reason, retry_in=wait))
+        async with _borrowed(writers) as conn, postgres.translated_errors():
+            await conn.execute(
+                self._sql["identity_failed"], due.did, due.seq, _storable(reason), wait
+            )
+
+    async def _log_progress(self) -> None:
+        before = dataclasses.replace(self._counters)
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            now = dataclasses.replace(self._counters)
+            logger.info(
+                "identities %s",
+                log.fields(
+                    resolved=now.resolved - before.resolved,
+                    without_handle=now.without_handle - before.without_handle,
+                    failed=now.failed - before.failed,
+                    in_flight=len(self._held),
+                    state=self._state,
+                ),
+            )
+            before = now
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One question to the network: which handle does this DID have now?"""
+
+    dids: resolvers.DidResolver
+    handles: resolvers.HandleResolver
+
+    async def handle(self, due: Due) -> str | None:
+        """The DID's handle in lower case; None if it does not point back to the DID.
+
+        Raises:
+            UpstreamError: no usable document, or the handle's servers failed and may
+                answer another time (``HANDLE_TRIES``).
+        """
+        found = await self.dids.resolve(due.did)
+        answer = await self.handles.resolve(found.handle)
+        if answer.did == due.did:
+            return found.handle.lower()
+        if answer.failure is not None and due.attempts + 1 < rules.HANDLE_TRIES:
+            raise errors.UpstreamError(f"handle {found.handle}: {answer.failure}")
+        return None
+
+
+async def write(
+    conn: asyncpg.Connection, statements: dict[str, str], due: Due, handle: str | None
+) -> bool:
+    """Write one success in a transaction of its own.
+
+    Nothing is written for a DID that is no longer due: its account was deleted,
+    or another process was faster.
+
+    Returns:
+        False if the DID is due again because of a newer event.
+
+    Raises:
+        asyncpg.UniqueViolationError: another writer took the handle meanwhile: write again.
+    """
+    async with conn.transaction():
+        await conn.fetch(statements["identity_lock"], due.did, handle)
+        if not await conn.fetchval(statements["identity_wanted"], due.did):
+            return True
+        if handle is not None:
+            await conn.execute(statements["identity_unseat"], due.did, handle)
+        await conn.execute(statements["identity_seat"], due.did, handle, due.time)
+        done: str = await conn.execute(statements["identity_done"], due.did, due.seq)
+        return done == "DELETE 1"
+
+
+@contextlib.asynccontextmanager
+async def _borrowed(
+    writers: asyncio.Queue[asyncpg.Connection],
+) -> AsyncIterator[asyncpg.Connection]:
+    conn = await writers.get()
+    try:
+        yield conn
+    finally:
+        writers.put_nowait(conn)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _storable(text: str) -> str:
+    """What Postgres takes as text; a stranger's server may be quoted in it."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()[:500]

@@ -1,0 +1,44 @@
+-- Identities to look up, and what a look-up writes. The data plane is on the search_path.
+
+-- name: identity_pick
+-- The identities that are due longest, without those in hand.
+-- $1 how many; $2 DIDs in hand.
+SELECT did, seq, time, attempts
+FROM {state}.identity_due
+WHERE next_attempt_at <= now() AND did <> ALL ($2::text[])
+ORDER BY next_attempt_at, did
+LIMIT $1;
+
+-- name: identity_wanted
+-- Whether a DID is still to be looked up: a deleted account is not, and must not get its row back.
+-- $1 DID.
+SELECT EXISTS (SELECT FROM {state}.identity_due WHERE did = $1);
+
+-- name: identity_lock
+-- The actor and whoever holds its handle, locked in DID order.
+-- $1 DID; $2 handle or NULL.
+SELECT did, handle FROM actor WHERE did = $1 OR handle = $2 ORDER BY did FOR UPDATE;
+
+-- name: identity_unseat
+-- Take a handle from its former holder; when that one was looked up stays as it was.
+-- $1 DID; $2 handle.
+UPDATE actor SET handle = NULL WHERE handle = $2 AND did <> $1;
+
+-- name: identity_seat
+-- The handle of an actor, as of the event that asked for it.
+-- $1 DID; $2 handle or NULL; $3 time of the event.
+INSERT INTO actor (did, handle, "indexedAt") VALUES ($1, $2, $3)
+ON CONFLICT (did) DO UPDATE SET handle = excluded.handle, "indexedAt" = excluded."indexedAt";
+
+-- name: identity_done
+-- Nothing more to look up, unless a newer event asked meanwhile.
+-- $1 DID; $2 seq.
+DELETE FROM {state}.identity_due WHERE did = $1 AND seq = $2;
+
+-- name: identity_failed
+-- Try again later; a newer event that asked meanwhile is tried at once.
+-- $1 DID; $2 seq; $3 why; $4 seconds to wait.
+UPDATE {state}.identity_due
+SET attempts = attempts + 1, last_error = $3,
+    next_attempt_at = now() + make_interval(secs => $4)
+WHERE did = $1 AND seq = $2;
