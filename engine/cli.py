@@ -85,6 +85,7 @@ def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     create = actions.add_parser("create", help="make all tables in an empty database")
     create.set_defaults(call=_schema_create)
     check = actions.add_parser("check", help="list what differs from what the engine needs")
+    check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(call=_schema_check)
 
 
@@ -160,15 +161,27 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _schema_create(arguments: argparse.Namespace) -> int:
-    from engine.ops import schema
+    import asyncio
 
-    return schema.create(_settings(arguments))
+    from engine.ops import schema_commands
+
+    return asyncio.run(schema_commands.create(_database_settings(arguments)))
 
 
 def _schema_check(arguments: argparse.Namespace) -> int:
-    from engine.ops import schema
+    import asyncio
 
-    return schema.check(_settings(arguments))
+    from engine.ops import schema_commands
+
+    return asyncio.run(schema_commands.check(_database_settings(arguments), json=arguments.json))
+
+
+def _database_settings(arguments: argparse.Namespace) -> Settings:
+    """Settings of a command that needs no Redis."""
+    from engine.runtime import services
+
+    settings = _settings(arguments)
+    return settings if settings.database_url else services.with_urls(settings)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -7,13 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import redis.asyncio
 import redis.exceptions
 
 from engine import log
-from engine.adapters import embedded, versions
+from engine.adapters import embedded, postgres, versions
 from engine.core import urls
 from engine.errors import SettingsError, StoreUnavailable
 from engine.settings import Settings
@@ -24,7 +23,7 @@ REPORT_SECONDS = 5.0
 """A server that is away is named this often while we wait for it."""
 
 _RETRY_SECONDS = 0.25
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = 10.0
 
 
 def with_urls(settings: Settings) -> Settings:
@@ -59,74 +58,68 @@ def with_urls(settings: Settings) -> Settings:
     )
 
 
-async def wait_ready(settings: Settings) -> None:
+async def wait_ready(settings: Settings, name: str) -> None:
     """Return once Redis and Postgres answer; waits as long as it takes, saying for what.
 
     Cancel it to give up.
 
+    Args:
+        settings: with both URLs.
+        name: the process, as Postgres shall see it.
+
     Raises:
         SettingsError: a server answers but cannot be used: version, cluster, password, database.
     """
-    assert settings.redis_url
-    assert settings.database_url
-    await _wait_for("Redis", "REDIS_URL", settings.redis_url, _probe_redis)
-    await _wait_for("Postgres", "DATABASE_URL", settings.database_url, _probe_postgres)
+    redis_url = settings.redis_url or ""
+
+    async def probe_postgres() -> None:
+        connection = await postgres.connect(settings, name)
+        connection.terminate()
+
+    await _wait_for(
+        "Redis", "REDIS_URL", urls.masked_url(redis_url), lambda: _probe_redis(redis_url)
+    )
+    place = postgres.place(settings.database_url or "")
+    await _wait_for("Postgres", "DATABASE_URL", place, probe_postgres)
 
 
 async def _wait_for(
-    what: str, variable: str, url: str, probe: Callable[[str], Awaitable[str]]
+    what: str, variable: str, place: str, probe: Callable[[], Awaitable[None]]
 ) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    reported = started - REPORT_SECONDS
+    reported: float | None = None
     while True:
         try:
-            found = await probe(url)
+            await probe()
         except StoreUnavailable as error:
             now = loop.time()
-            if now - reported >= REPORT_SECONDS:
+            if reported is None or now - reported >= REPORT_SECONDS:
                 reported = now
                 logger.warning(
-                    "waiting for %s %s",
-                    what,
-                    log.fields(url=urls.masked_url(url), setting=variable, error=error),
+                    "waiting for %s %s", what, log.fields(at=place, setting=variable, error=error)
                 )
         else:
-            if reported >= started:
-                logger.info("%s answers %s", what, log.fields(version=found))
+            if reported is not None:
+                waited = loop.time() - started
+                logger.info("%s answers %s", what, log.fields(waited_seconds=waited))
             return
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _probe_redis(url: str) -> str:
-    client = redis.asyncio.Redis.from_url(
-        url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
-    )
+async def _probe_redis(url: str) -> None:
     try:
-        return versions.check_redis(await client.info("server", "cluster"))
+        client = redis.asyncio.Redis.from_url(
+            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
+        )
+    except ValueError as error:
+        raise SettingsError(f"REDIS_URL: {error}") from error
+    try:
+        # All of it, for the sections needed have other names in other versions.
+        versions.check_redis(await client.info("all"))
     except redis.exceptions.AuthenticationError as error:
         raise SettingsError(f"REDIS_URL: {error}") from error
-    except (redis.exceptions.RedisError, OSError, ValueError, TimeoutError) as error:
+    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     finally:
         await client.aclose()
-
-
-async def _probe_postgres(url: str) -> str:
-    try:
-        connection = await asyncpg.connect(url, timeout=_CONNECT_SECONDS)
-    except asyncpg.CannotConnectNowError as error:
-        raise StoreUnavailable(str(error)) from error
-    except (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InvalidCatalogNameError,
-        asyncpg.ClientConfigurationError,
-    ) as error:
-        raise SettingsError(f"DATABASE_URL: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(str(error) or type(error).__name__) from error
-    try:
-        versions.check_postgres(int(await connection.fetchval("SHOW server_version_num")))
-        return str(await connection.fetchval("SHOW server_version"))
-    finally:
-        connection.terminate()

@@ -20,7 +20,7 @@ import msgspec
 
 from engine import log
 from engine.adapters import embedded
-from engine.ops import schema, status
+from engine.ops import schema_commands, status
 from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
 from engine.runtime import children, plan, services, status_server
@@ -160,8 +160,8 @@ class _Supervisor:
 
     async def _prepare(self, owns_database: bool) -> None:
         """Wait for the stores; see that the tables are there."""
-        await services.wait_ready(self._settings)
-        await schema.prepare(self._settings, create=owns_database)
+        await services.wait_ready(self._settings, "up")
+        await schema_commands.prepare(self._settings, own=owns_database)
 
     async def _before_signal(self, task: asyncio.Task[None]) -> bool:
         """Wait for the task; False if a signal came first."""

@@ -87,7 +87,7 @@ def main(spec: ProcessSpec, settings: Settings) -> int:
 async def _run(spec: ProcessSpec, settings: Settings) -> int:
     stop = asyncio.Event()
     reason = _stop_on_signals(stop)
-    ready = asyncio.ensure_future(services.wait_ready(settings))
+    ready = asyncio.ensure_future(services.wait_ready(settings, spec.name))
     told = asyncio.ensure_future(stop.wait())
     await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():

@@ -34,7 +34,7 @@ class Role:
     def report(self):
         return {{"state": "tested", "shards": [3]}}
 
-async def ready(settings): pass
+async def ready(settings, name): pass
 services.wait_ready = ready
 services.with_urls = lambda settings: settings
 worker.build = lambda spec, settings: Role()
