@@ -214,9 +214,11 @@ def _keys(expected: Table, there: Table, *, needed: bool) -> Iterator[Difference
             what = f"no unique key on ({', '.join(key.columns)})"
             severity = Severity.FATAL if needed else Severity.FINE
             yield Difference(severity, expected.name, what, f"in the reference {key.name}")
+    waiting = set(ours)
     for key in there.keys:
         columns = frozenset(key.columns)
-        if columns in ours and not key.partial:
+        if columns in waiting and not key.partial:
+            waiting.remove(columns)  # a second one on the same columns is a difference
             continue
         what = f"unique index {key.name} on ({', '.join(key.columns)}) is not in the reference"
         if not needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from engine.adapters import catalogue
+from engine.adapters import catalogue, embedded
 from engine.errors import SettingsError
 from engine.ops import schema
+from engine.ops.schema_state import ensure_state
 from engine.sql.catalogue import Catalogue, dataplane
 
 Connection = asyncpg.Connection
@@ -93,6 +95,23 @@ async def test_recorded_rows_and_migrations_are_there(conn: Connection[Any], sha
     )
     expected = recorded["materialized_views"]["algo_whats_hot_view"]["columns"]
     assert [row[0] for row in view] == expected
+
+
+async def test_oldest_supported_postgres_makes_the_same_tables(short_dir: Path) -> None:
+    binaries = Path("/usr/lib/postgresql/15/bin")
+    if not await asyncio.to_thread(binaries.is_dir):
+        pytest.skip("Postgres 15 is not installed here")
+    settings = embedded.Postgres.FAST_AND_LOSSY
+    with embedded.Postgres(short_dir / "15", settings=settings, bin_dir=binaries) as server:
+        connection = await asyncpg.connect(server.url)
+        await schema.create(connection, "public")
+        report = await schema.check(connection, "public")
+        made = await catalogue.read(connection, "public")
+        await ensure_state(connection, "headrace", 4)
+        await connection.close()
+    assert report.server_version.startswith("15.")
+    assert report.differences == []
+    assert as_specified(made) == as_specified(dataplane())
 
 
 async def test_definitions_read_from_the_ddl_equal_what_postgres_made(
