@@ -178,8 +178,7 @@ async def test_what_is_not_resp_ends_the_connection(bytes_: bytes) -> None:
 
     async with serving(handler) as url:
         with pytest.raises(StoreUnavailable):
-            conn = await resp.RespConnection.open(url)
-            await conn.command("GET", "k")
+            await (await resp.RespConnection.open(url)).command("GET", "k")
 
 
 @pytest.mark.parametrize(
