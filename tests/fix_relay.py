@@ -48,6 +48,7 @@ class Relay:
 
     url: str = ""
     log: list[tuple[int, bytes]] = field(default_factory=list)
+    did_of: dict[int, str] = field(default_factory=dict)  # by seq
     scripts: list[Script] = field(default_factory=list)
     cursors: list[int | None] = field(default_factory=list)  # asked for, one a connection
     sent: int = 0
@@ -62,7 +63,12 @@ class Relay:
         """Append identity events of a few DIDs, seq counted on by one."""
         start = self.log[-1][0] + 1 if self.log else 1
         for seq in range(start, start + count):
-            self.log.append((seq, identity(seq, did(seq * 7919 % dids))))
+            self.add(seq, did(seq * 7919 % dids))
+
+    def add(self, seq: int, whose: str) -> None:
+        """Append one identity event."""
+        self.log.append((seq, identity(seq, whose)))
+        self.did_of[seq] = whose
 
     async def tell(self) -> None:
         """Wake subscribers that wait for more frames."""

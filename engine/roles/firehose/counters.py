@@ -1,0 +1,69 @@
+"""What one relay did since the process started: for the heartbeat, the log and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.adapters.websocket import End
+
+
+class State(StrEnum):
+    """What a relay's chain is doing."""
+
+    STARTING = "starting"
+    STORES = "waiting for stores"  # Redis or Postgres is away
+    CONNECTING = "connecting"
+    STREAMING = "streaming"
+    FULL = "backpressure"
+    WAITING = "waiting to reconnect"
+
+
+class Restart(StrEnum):
+    """Why a chain began anew where the websocket was not the reason; `End` has the others."""
+
+    STORE = "store"  # Redis or Postgres failed
+    EPOCH = "epoch"  # the streams were lost or made anew
+    ERROR_FRAME = "error_frame"  # the relay said why it will not go on
+    NEW_GENERATION = "new_generation"  # the relay's seqs started anew
+
+
+@dataclass
+class RelayCounters:
+    """Counts never go down; `reconnects` and the like are keyed by closed sets of words."""
+
+    state: State = State.STARTING
+    connected: bool = False
+    generation: int | None = None
+    received_seq: int | None = None  # of the last frame durably appended
+    last_time: str | None = None  # of that frame, as the relay says
+    last_frame_at: float | None = None  # on the monotonic clock
+    frames: int = 0
+    bytes: int = 0
+    text_frames: int = 0
+    batches: int = 0
+    ops: int = 0  # appended; filtered and rejected ones included
+    filtered: int = 0
+    rejected_ops: int = 0
+    backwards: int = 0  # times that the seq fell inside a connection
+    backpressure: int = 0  # times that it was entered
+    backpressure_seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)  # appended, as the decoder names them
+    rejected: Counter[str] = field(default_factory=Counter)  # frames, by reason
+    notices: Counter[str] = field(default_factory=Counter)  # by name
+    reconnects: Counter[str] = field(
+        default_factory=lambda: Counter({str(word): 0 for word in (*End, *Restart)})
+    )
+
+    def report(self, now: float) -> dict[str, object]:
+        """As JSON values; `now` is on the monotonic clock."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        at = values.pop("last_frame_at")
+        values["last_frame_age"] = None if at is None else round(now - at, 3)
+        values["backpressure_seconds"] = round(self.backpressure_seconds, 3)
+        return {
+            name: dict(value) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
