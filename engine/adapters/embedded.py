@@ -131,14 +131,13 @@ class Server:
         raise NotImplementedError
 
     def _spawn(self, command: list[str], death_signal: int) -> subprocess.Popen[bytes]:
-        keep = [] if self._lock is None else [self._lock]
         return launch.spawn(
             command,
             run_as=self.run_as,
             death_signal=death_signal,
             cwd=self.directory,
             log=self.log,
-            keep_open=keep,
+            keep_open=[] if self._lock is None else [self._lock],
         )
 
     def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
@@ -324,10 +323,8 @@ class Valkey(Server):
             "maxmemory-policy": "noeviction",  # a full Redis must refuse, never forget
             "databases": str(self.databases),
         }
-        command = [str(self.binary)]
-        for key, value in options.items():
-            command += [f"--{key}", value]
-        return command
+        pairs = [[f"--{key}", value] for key, value in options.items()]
+        return [str(self.binary), *(word for pair in pairs for word in pair)]
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         del process
