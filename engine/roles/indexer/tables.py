@@ -1,0 +1,47 @@
+"""What this database is written with: the compiled plan and its statements.
+
+Read from the catalogue at the start of every ownership, because operators alter
+tables while an indexer waits for its turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine import collections, lexicons, sql
+from engine.adapters import catalogue
+from engine.collections import statements
+from engine.core import codec
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from engine.collections.statements import Statements
+    from engine.settings import Settings
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that turns entries into rows of one database."""
+
+    plan: codec.Plan
+    statements: Statements
+    sql: dict[str, str]
+    """Statements about shards and positions, by name."""
+
+
+async def load(conn: asyncpg.Connection[Any], settings: Settings) -> Tables:
+    """Read the catalogue and compile the plan for it.
+
+    Raises:
+        SchemaMismatch: the tables cannot be written as they are; names each reason.
+        StoreError: Postgres failed.
+    """
+    variants = await catalogue.variants(conn, settings.database_schema)
+    plan = collections.to_plan(variants)
+    return Tables(
+        plan=codec.Plan(plan.encode(), lexicons.documents()),
+        statements=statements.build(plan, settings.database_schema, settings.database_state_schema),
+        sql=sql.load("shards", state=settings.database_state_schema),
+    )
