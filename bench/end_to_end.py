@@ -41,7 +41,12 @@ from engine.simulate import server
 from tests.system.deployment import Deployment
 
 SLICE_ROWS = 5000
-TABLES = ["actor", "actor_block", "actor_sync", "feed_generator", "follow", "labeler", "like", "list", "list_block", "list_item", "post", "post_embed_external", "post_embed_gallery_image", "post_embed_image", "post_embed_record", "post_embed_video", "post_gate", "profile", "record", "repost", "starter_pack", "thread_gate", "verification"]
+TABLES = (
+    *("actor", "actor_block", "actor_sync", "feed_generator", "follow", "labeler", "like", "list"),
+    *("list_block", "list_item", "post", "post_embed_external", "post_embed_gallery_image"),
+    *("post_embed_image", "post_embed_record", "post_embed_video", "post_gate", "profile"),
+    *("record", "repost", "starter_pack", "thread_gate", "verification"),
+)
 
 
 def main() -> None:
