@@ -121,7 +121,7 @@ class Server:
         self.connections += 1
         self.cursors.append(cursor)
         transport = request.transport
-        assert isinstance(transport, asyncio.Transport)
+        assert transport is not None  # uvloop's is no asyncio.Transport
         self._transports.add(transport)
         sender = asyncio.create_task(self._send(socket, cursor))
         try:

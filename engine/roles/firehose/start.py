@@ -81,10 +81,13 @@ async def next_generation(
     """The relay counts anew: everything it has is asked for again, in a generation of its own.
 
     Postgres first: an old cursor in a new generation is refused by the relay once more, while a
-    new cursor in an old generation would be taken for frames that are held already.
+    new cursor in an old generation would be taken for frames that are held already. Before that
+    the old cursor goes: owners note the cursor as held by their quiet shards, in the generation
+    that Postgres names at that moment.
     """
     async with postgres.translated_errors(), stores.db.transaction():
         await stores.db.execute(stores.sql["flushed"])
+        await stores.redis.command("DEL", stores.keys.cursor(stores.source, host))
         await stores.db.execute(stores.sql["relay_gap_add"], host, generation, cursor, None, reason)
         following = await stores.db.fetchval(stores.sql["relay_next_generation"], host, generation)
     await stores.redis.command("SET", stores.keys.cursor(stores.source, host), 0)
