@@ -80,8 +80,7 @@ impl fmt::Display for Literal {
 /// A value in a few words.
 pub(super) fn describe(value: &Value) -> String {
     match value {
-        Value::Null => String::from("null"),
-        Value::Undefined => String::from("nothing"),
+        Value::Null | Value::Undefined => String::from("null"),
         Value::Bool(value) => value.to_string(),
         Value::Int(number) => number.to_string(),
         Value::BigInt => String::from("a huge integer"),

@@ -138,12 +138,30 @@ fn graphemes_are_clusters_and_bytes_are_utf8() {
 
 #[test]
 fn optional_is_not_nullable() {
-    let plain = json!({"type": "string"});
-    assert!(!accepts(&plain, Value::Null));
-    assert!(
-        accepts(&plain, Value::Undefined),
-        "undefined is as good as absent"
-    );
+    let document = json!({"lexicon": 1, "id": "com.example.thing", "defs": {"main": {
+        "type": "record",
+        "key": "any",
+        "record": {
+            "type": "object",
+            "required": ["nullable"],
+            "nullable": ["nullable"],
+            "properties": {"nullable": {"type": "string"}, "optional": {"type": "string"}},
+        },
+    }}});
+    let catalog = Catalog::compile(&[document]).unwrap();
+    let verdict = |key, value| {
+        let kind = ("$type", text("com.example.thing"));
+        let record = map(vec![kind, ("nullable", Value::Null), (key, value)]);
+        catalog.validate_record("com.example.thing", &record)
+    };
+    assert!(verdict("other", Value::Null).is_ok());
+    assert!(verdict("optional", text("a")).is_ok());
+    assert!(verdict("optional", Value::Null).is_err());
+    assert!(verdict("optional", Value::Undefined).is_err());
+    let absent = map(vec![("$type", text("com.example.thing"))]);
+    assert!(catalog
+        .validate_record("com.example.thing", &absent)
+        .is_err());
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! A record against its rules. Nothing is allocated unless the record fails.
+//!
+//! CBOR's undefined is null here, as it is to the reference's decoder.
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -76,11 +78,9 @@ impl Catalog {
         check_type_name(&rule.type_name, value)?;
         for property in &rule.properties {
             let found = match value.get(&property.key) {
-                None | Some(Value::Undefined) if property.required => {
-                    return Err(Failure::missing(&property.key));
-                }
-                None | Some(Value::Undefined) => continue,
-                Some(Value::Null) if property.nullable => continue,
+                None if property.required => return Err(Failure::missing(&property.key)),
+                None => continue,
+                Some(Value::Null | Value::Undefined) if property.nullable => continue,
                 Some(found) => found,
             };
             self.check(property.rule, found, depth + 1)
@@ -119,8 +119,8 @@ fn check_type_name(rule: &TypeName, value: &Value) -> Verdict {
         TypeName::Required(name) => (name, true),
     };
     match value.get("$type") {
-        None | Some(Value::Undefined) if required => Err(Failure::missing("$type")),
-        None | Some(Value::Undefined) => Ok(()),
+        None if required => Err(Failure::missing("$type")),
+        None => Ok(()),
         Some(Value::Text(found)) if found == wanted => Ok(()),
         Some(other) => fail(&format!("expected {wanted:?}"), other).map_err(|f| f.in_key("$type")),
     }
@@ -191,7 +191,7 @@ fn check_blob(rule: &BlobRule, value: &Value) -> Verdict {
     if !typed || !only_known {
         return expect(false, "a blob", value);
     }
-    let part = |key: &str| value.get(key).unwrap_or(&Value::Undefined);
+    let part = |key: &str| value.get(key).unwrap_or(&Value::Null);
     match part("ref") {
         Value::Link(cid) if cid.is_v1() && cid.codec() == cid::RAW => (),
         other => return expect(false, "the CID of a blob", other).map_err(|f| f.in_key("ref")),
@@ -231,7 +231,7 @@ fn is_literal(literal: &Literal, value: &Value) -> bool {
     }
 }
 
-/// Only what the data model knows: no fractions, no huge integers, no undefined.
+/// Only what the data model knows: no fractions, no huge integers.
 fn check_plain(value: &Value, depth: usize) -> Verdict {
     if depth > MAX_DEPTH {
         return fail("nested too deeply", value);
@@ -251,7 +251,7 @@ fn check_plain(value: &Value, depth: usize) -> Verdict {
         }
         Value::Float(number) => expect(number.fract() == 0.0, "an integer", value),
         Value::Int(_) => check_integer(Range::default(), value),
-        Value::BigInt | Value::Undefined => expect(false, "plain data", value),
+        Value::BigInt => expect(false, "plain data", value),
         _ => Ok(()),
     }
 }
