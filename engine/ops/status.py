@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import orjson
@@ -80,7 +81,7 @@ class Status(Struct):
     at: float = 0.0  # unix seconds
     relays: dict[str, Relay] = msgspec.field(default_factory=dict)
     streams: dict[str, Stream] = msgspec.field(default_factory=dict)
-    processes: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
+    processes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     identity: Identity = msgspec.field(default_factory=Identity)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
     resync: int = 0  # repositories to fetch again
@@ -99,7 +100,7 @@ class RedisFacts(Struct):
     oldest_waiting: dict[int, str] = msgspec.field(default_factory=dict)  # shard -> entry id
     events: dict[int, int] = msgspec.field(default_factory=dict)
     bytes: dict[int, int] = msgspec.field(default_factory=dict)
-    processes: dict[str, dict[str, object]] = msgspec.field(default_factory=dict)
+    processes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
 class Position(Struct):

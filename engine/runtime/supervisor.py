@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -126,6 +127,7 @@ class _Supervisor:
         self._children = children.Children(specs, children.headrace_command(config), environ)
         self._told = asyncio.Event()
         self._reason = ""
+        self._started_at = time.time()
 
     async def run(self, owns_database: bool) -> int:
         """Prepare the stores, then keep the processes until something ends it."""
@@ -200,7 +202,8 @@ class _Supervisor:
         while True:
             found = await snapshots.status()
             now = loop.time()
-            done = silence.observe(found, now) and self._until_caught_up
+            done = silence.observe(found, now) and self._all_at_work(found)
+            done = done and self._until_caught_up
             line = status.progress_line(found)
             if self._show and (done or now - shown_at >= PROGRESS_SECONDS) and line != shown:
                 print(line, flush=True)
@@ -208,6 +211,16 @@ class _Supervisor:
             if done:
                 return
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _all_at_work(self, found: Status) -> bool:
+        """Whether each process of the plan has spoken since we started it.
+
+        What a killed predecessor said about its relays stays in Redis for some seconds.
+        """
+        return all(
+            found.processes.get(spec.name, {}).get("started_at", 0.0) >= self._started_at
+            for spec in self._specs
+        )
 
 
 class Silence:

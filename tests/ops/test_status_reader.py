@@ -58,11 +58,12 @@ async def fill(client: redis.asyncio.Redis, conn: asyncpg.Connection) -> list[st
     await client.set(KEYS.epoch, "some-id:e1")
     for shard in range(16):
         await client.xgroup_create(KEYS.stream(LIVE, shard), "g", mkstream=True)
-    ids = [
+    ids = []
+    for _ in range(3):
         # Entries are no text: a reader that decodes them would fail.
-        (await client.xadd(KEYS.stream(LIVE, 0), {"event": b"\xff\x00" * 10})).decode()
-        for _ in range(3)
-    ]
+        entry_id = await client.xadd(KEYS.stream(LIVE, 0), {"event": b"\xff\x00" * 10})
+        assert isinstance(entry_id, bytes)
+        ids.append(entry_id.decode())
     await client.set(KEYS.cursor(LIVE, HOST), 30)
     await client.hset(KEYS.events(LIVE), mapping={"0": 7})
     await client.hset(KEYS.bytes(LIVE), mapping={"0": 60})

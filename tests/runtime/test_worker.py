@@ -52,7 +52,7 @@ BODIES = {
 
 
 class Started:
-    def __init__(self, body: str, core: int | None, **environ: str) -> None:
+    def __init__(self, body: str, core: int | None = None, **environ: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(body=BODIES[body], core=core)],
             cwd=ROOT,
@@ -147,10 +147,11 @@ def test_heartbeat_tells_what_the_role_reports(start: type[Started], redis_url: 
         give_up = time.monotonic() + 10
         while (text := client.get(key)) is None and time.monotonic() < give_up:
             time.sleep(0.02)
-        said = orjson.loads(text)  # type: ignore[arg-type]
+        assert isinstance(text, bytes)
+        said = orjson.loads(text)
         assert (said["role"], said["slot"], said["of"]) == ("indexer", 1, 2)
         assert (said["state"], said["shards"], said["pid"]) == ("tested", [3], one.process.pid)
-        assert 0 < client.ttl(key) <= 10  # type: ignore[operator]
+        assert 0 < client.ttl(key) <= 10
         one.process.terminate()
         assert one.end()[0] == 0
         assert client.get(key) is None
