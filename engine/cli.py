@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(call=_status)
 
     demo = commands.add_parser("demo", help="a small network from nothing to rows")
-    demo.add_argument("--data-dir", default=".data/demo", help="where it is kept")
+    demo.add_argument("--data-dir", default=".data/demo", help="where it is kept, made anew")
+    demo.add_argument("--keep", action="store_true", help="keep running when all is indexed")
     demo.set_defaults(call=_demo)
 
     _schema_parser(commands)
@@ -157,7 +158,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from engine.runtime import demo
 
-    return demo.run(Path(arguments.data_dir))
+    return demo.run(Path(arguments.data_dir), keep=arguments.keep)
 
 
 def _schema_create(arguments: argparse.Namespace) -> int:

@@ -54,6 +54,11 @@ class Children:
         self._environ = {**environ, SUPERVISOR_VARIABLE: str(os.getpid())}
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the processes, in the order in which they start."""
+        return [spec.name for spec in self._specs]
+
     async def run(self) -> int:
         """Keep all of them running; returns when one ends in a way that no restart mends.
 
@@ -103,8 +108,13 @@ class Children:
         pause = FIRST_PAUSE_SECONDS
         while True:
             started = loop.time()
+            # A group of its own: Ctrl-C in a terminal is for us, we tell the processes.
             process = await asyncio.create_subprocess_exec(
-                *self._command, *spec.arguments, env=self._environ, stdin=asyncio.subprocess.DEVNULL
+                *self._command,
+                *spec.arguments,
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                process_group=0,
             )
             self._running[spec.name] = process
             logger.debug("started %s", log.fields(process=spec.name, pid=process.pid))

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,8 @@ PROGRESS_SECONDS = 1.0
 
 _POLL_SECONDS = 0.2
 
+CaughtUp = Callable[[Settings], Awaitable[None]]
+
 
 def up(
     settings: Settings,
@@ -46,6 +48,8 @@ def up(
     roles: Collection[str] | None = None,
     until_caught_up: bool = False,
     progress: bool | None = None,
+    environ: Mapping[str, str] | None = None,
+    on_caught_up: CaughtUp | None = None,
 ) -> int:
     """Run until a signal, or until caught up.
 
@@ -58,6 +62,9 @@ def up(
         roles: only these; all by default.
         until_caught_up: end once all that the relays have is indexed.
         progress: print a line a second on stdout; by default, if that is a terminal.
+        environ: what the settings were loaded from, for the processes; by default our own.
+        on_caught_up: called once when caught up, with all still running; it gets the
+            settings with both URLs.
 
     Returns:
         The exit code: 0 after a signal or when caught up, else that of the process that failed.
@@ -77,7 +84,17 @@ def up(
     with contextlib.ExitStack() as stack:
         settings, owned = _start_embedded(settings, stack)
         show = sys.stdout.isatty() if progress is None else progress
-        supervisor = _Supervisor(settings, specs, config, until_caught_up, show)
+        keeper = children.Children(
+            specs,
+            children.headrace_command(config),
+            {
+                **(os.environ if environ is None else environ),
+                "DATABASE_URL": settings.database_url or "",
+                "REDIS_URL": settings.redis_url or "",
+            },
+        )
+        watch = _Watch(settings, specs, until_caught_up, show, on_caught_up)
+        supervisor = _Supervisor(settings, keeper, watch)
         return asyncio.run(supervisor.run(owned))
 
 
@@ -107,27 +124,12 @@ def _start_embedded(settings: Settings, stack: contextlib.ExitStack) -> tuple[Se
 
 
 class _Supervisor:
-    def __init__(
-        self,
-        settings: Settings,
-        specs: list[plan.ProcessSpec],
-        config: str | None,
-        until_caught_up: bool,
-        show: bool,
-    ) -> None:
+    def __init__(self, settings: Settings, keeper: children.Children, watch: _Watch) -> None:
         self._settings = settings
-        self._specs = specs
-        self._until_caught_up = until_caught_up
-        self._show = show
-        environ = {
-            **os.environ,
-            "DATABASE_URL": settings.database_url or "",
-            "REDIS_URL": settings.redis_url or "",
-        }
-        self._children = children.Children(specs, children.headrace_command(config), environ)
+        self._children = keeper
+        self._watch = watch
         self._told = asyncio.Event()
         self._reason = ""
-        self._started_at = time.time()
 
     async def run(self, owns_database: bool) -> int:
         """Prepare the stores, then keep the processes until something ends it."""
@@ -138,11 +140,10 @@ class _Supervisor:
         reader = StatusReader(self._settings)
         snapshots = Snapshots(reader)
         page = await status_server.serve(self._settings, snapshots)
-        names = ",".join(spec.name for spec in self._specs)
-        logger.info("starting %s", log.fields(processes=names))
+        logger.info("starting %s", log.fields(processes=",".join(self._children.names)))
         keeping = asyncio.create_task(self._children.run())
         told = asyncio.create_task(self._told.wait())
-        watching = asyncio.create_task(self._watch(snapshots))
+        watching = asyncio.create_task(self._watch.run(snapshots))
         try:
             await asyncio.wait((keeping, told, watching), return_when=asyncio.FIRST_COMPLETED)
             code = keeping.result() if keeping.done() else 0
@@ -192,10 +193,33 @@ class _Supervisor:
         logger.info("stopping %s", log.fields(reason=which.name))
         self._told.set()
 
-    async def _watch(self, snapshots: Snapshots) -> None:
-        """Print progress; return once caught up, if that is asked for, else never."""
-        if not (self._show or self._until_caught_up):
+
+class _Watch:
+    """Looks at the status while the processes work: prints progress, notices being caught up."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        specs: list[plan.ProcessSpec],
+        until_caught_up: bool,
+        show: bool,
+        on_caught_up: CaughtUp | None,
+    ) -> None:
+        self._settings = settings
+        self._specs = specs
+        self._until_caught_up = until_caught_up
+        self._show = show
+        self._on_caught_up = on_caught_up
+        self._started_at = time.time()
+
+    async def run(self, snapshots: Snapshots) -> None:
+        """Return once caught up, if that is asked for, else never."""
+        if self._show or self._until_caught_up or self._on_caught_up:
+            await self._until(snapshots)
+        if not self._until_caught_up:
             await asyncio.Event().wait()
+
+    async def _until(self, snapshots: Snapshots) -> None:
         loop = asyncio.get_running_loop()
         silence = Silence()
         shown_at, shown = 0.0, ""
@@ -203,12 +227,14 @@ class _Supervisor:
             found = await snapshots.status()
             now = loop.time()
             done = silence.observe(found, now) and self._all_at_work(found)
-            done = done and self._until_caught_up
             line = status.progress_line(found)
             if self._show and (done or now - shown_at >= PROGRESS_SECONDS) and line != shown:
                 print(line, flush=True)
                 shown_at, shown = now, line
-            if done:
+            if done and self._on_caught_up is not None:
+                await self._on_caught_up(self._settings)
+                self._on_caught_up = None
+            if done and (self._until_caught_up or not self._show):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 

@@ -7,6 +7,7 @@ quoted name of our own schema.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
@@ -31,3 +32,12 @@ def load(file: str, *, state: str) -> dict[str, str]:
 def quoted(identifier: str) -> str:
     """An identifier as SQL writes it."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def count_rows(schema: str, tables: Sequence[str]) -> str:
+    """A statement of one row: how many rows each table has, by its name."""
+    counts = ", ".join(
+        f"(SELECT count(*) FROM {quoted(schema)}.{quoted(table)}) AS {quoted(table)}"  # noqa: S608
+        for table in tables
+    )
+    return f"SELECT {counts}"

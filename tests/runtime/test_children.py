@@ -71,6 +71,15 @@ async def test_run_starts_every_process_and_stop_ends_them(tmp_path: Path) -> No
     assert not any(alive(line) for line in lines)
 
 
+async def test_processes_do_not_get_the_signals_of_a_terminal(tmp_path: Path) -> None:
+    keeper, log = make(tmp_path, "sleep,sleep")
+    running = asyncio.create_task(keeper.run())
+    for line in await until_lines(log, 2):
+        assert os.getpgid(int(line.split()[1])) != os.getpgrp()
+    running.cancel()
+    await keeper.stop()
+
+
 async def test_run_starts_a_dead_process_again_and_logs_its_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

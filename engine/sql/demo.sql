@@ -1,0 +1,14 @@
+-- What `headrace demo` shows. The data plane is on the search_path.
+
+-- name: tables
+-- The tables of a schema. $1 its name.
+SELECT table_name AS name FROM information_schema.tables
+WHERE table_schema = $1 AND table_type = 'BASE TABLE' AND table_name NOT LIKE 'kysely%'
+ORDER BY table_name;
+
+-- name: posts
+-- The newest posts, with their authors.
+SELECT post.creator, actor.handle, post.text
+FROM post LEFT JOIN actor ON actor.did = post.creator
+ORDER BY post."sortAt" DESC, post.cid DESC
+LIMIT 3;
