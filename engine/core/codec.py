@@ -11,6 +11,12 @@ from engine import _native
 
 VERSION: str = _native.VERSION
 
+REASONS: tuple[str, ...] = tuple(_native.REASONS)
+"""The extension's reasons in wire order: what ``wire.Reason`` must equal."""
+
+ENTRY_VERSION: int = _native.ENTRY_VERSION
+"""The extension's entry version: what ``wire.VERSION`` must equal."""
+
 FrameBatch = _native.FrameBatch
 """What became of a batch of frames; immutable.
 
@@ -96,3 +102,19 @@ def record_json(record: bytes) -> bytes:
         ValueError: Not DAG-CBOR, not a map, or with an integer beyond 2^53-1.
     """
     return _native.record_json(record)
+
+
+def recode_entry(data: bytes) -> bytes:
+    """Read a stream entry in the extension and write it again: a test of the mirror.
+
+    Fields that a newer producer added are lost.
+
+    Raises:
+        ValueError: An unknown version, or bytes that are not an entry.
+    """
+    return _native.recode_entry(data)
+
+
+def shard_of(did: str, shard_count: int) -> int:
+    """The extension's mirror of ``streams.shard_of``."""
+    return _native.shard_of(did, shard_count)
