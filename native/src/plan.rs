@@ -1,0 +1,353 @@
+//! The collections' declarations, compiled: which tables, columns and keys a record fills.
+//!
+//! The document is what `engine/collections/declare.py` encodes; it is ours, so a
+//! mistake in it is an error of the process and never of a record.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::cbor::Value;
+use crate::entry::Reason;
+use crate::post::EmbedKind;
+
+/// Position of a table in `Plan::tables`.
+pub type TableId = usize;
+/// Position of the generic record table.
+pub const RECORD: TableId = 0;
+
+/// What is wrong with a plan document.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("plan: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("plan: table {table}: column {column}: {problem}")]
+    Column {
+        table: String,
+        column: String,
+        problem: &'static str,
+    },
+    #[error("plan: {0} is declared twice")]
+    Twice(String),
+    #[error("plan: {0}: unknown reason")]
+    Reason(String),
+}
+
+/// Names of a field inside nested maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path(Box<[Box<str>]>);
+
+impl Path {
+    fn new(dotted: &str) -> Self {
+        Self(dotted.split('.').map(Box::from).collect())
+    }
+
+    /// The value at the path; `None` where any part of it is absent.
+    pub fn find<'v, 'a>(&self, record: &'v Value<'a>) -> Option<&'v Value<'a>> {
+        self.0.iter().try_fold(record, |value, name| value.get(name))
+    }
+}
+
+/// Where a column's value comes from (see `Source` in `declare.py`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Uri,
+    Cid,
+    Did,
+    Rkey,
+    Time,
+    Rev,
+    Json,
+    Text(Path),
+    Datetime(Path),
+    TextOrNow(Path),
+    Blob(Path),
+    PlainJson(Path),
+    Texts(Path),
+    Embed,
+}
+
+/// How a column is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Type {
+    #[serde(rename = "character varying")]
+    Varchar,
+    #[serde(rename = "text")]
+    Text,
+    #[serde(rename = "jsonb")]
+    Jsonb,
+    #[serde(rename = "character varying[]")]
+    Varchars,
+    #[serde(rename = "text[]")]
+    Texts,
+}
+
+#[derive(Debug)]
+pub struct Column {
+    pub name: String,
+    pub source: Source,
+    pub kind: Type,
+}
+
+#[derive(Debug)]
+pub struct Table {
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+/// A reference that must point into the record's own repository.
+#[derive(Debug)]
+pub struct Belongs {
+    pub path: Path,
+    pub reason: Reason,
+    pub same_rkey: bool,
+}
+
+#[derive(Debug)]
+pub struct Collection {
+    pub nsid: String,
+    /// `None`: record only.
+    pub table: Option<TableId>,
+    /// Columns of the unique key beyond the uri, as positions in the table.
+    pub unique: Vec<usize>,
+    /// Only the rkey `self` has a row.
+    pub self_only: bool,
+    pub validated: bool,
+    pub belongs: Option<Belongs>,
+    /// At-uris that every write takes apart.
+    pub uris: Vec<Path>,
+    /// At-uris that only an inserted row takes apart, until one is the repository's own.
+    pub insert_uris: Vec<Path>,
+    pub embeds: Vec<(EmbedKind, TableId)>,
+}
+
+/// Every table and collection of one database.
+#[derive(Debug)]
+pub struct Plan {
+    /// `RECORD` first.
+    pub tables: Vec<Table>,
+    pub collections: Vec<Collection>,
+    by_nsid: HashMap<String, usize>,
+}
+
+impl Plan {
+    /// Read the document that `declare.py` encodes.
+    pub fn parse(document: &[u8]) -> Result<Self, PlanError> {
+        let document: PlanDocument = serde_json::from_slice(document)?;
+        let mut plan = Self {
+            tables: vec![document.record.compile()?],
+            collections: Vec::new(),
+            by_nsid: HashMap::new(),
+        };
+        for collection in document.collections {
+            plan.add(collection)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, document: CollectionDocument) -> Result<(), PlanError> {
+        let name = document.nsid.clone();
+        let table = document.table.map(|table| self.add_table(table)).transpose()?;
+        let unique = document
+            .unique
+            .iter()
+            .map(|name| self.position(table, name))
+            .collect::<Result<_, _>>()?;
+        let belongs = document.belongs.map(Belongs::compile).transpose()?;
+        let mut embeds = Vec::new();
+        for embed in document.embeds {
+            embeds.push((embed.kind, self.add_table(embed.table)?));
+        }
+        let position = self.collections.len();
+        self.collections.push(Collection {
+            nsid: document.nsid,
+            table,
+            unique,
+            self_only: document.self_only,
+            validated: document.validated,
+            belongs,
+            uris: document.uris.iter().map(|path| Path::new(path)).collect(),
+            insert_uris: document.insert_uris.iter().map(|path| Path::new(path)).collect(),
+            embeds,
+        });
+        match self.by_nsid.insert(name.clone(), position) {
+            None => Ok(()),
+            Some(_) => Err(PlanError::Twice(name)),
+        }
+    }
+
+    fn add_table(&mut self, document: TableDocument) -> Result<TableId, PlanError> {
+        if self.tables.iter().any(|table| table.name == document.name) {
+            return Err(PlanError::Twice(document.name));
+        }
+        self.tables.push(document.compile()?);
+        Ok(self.tables.len() - 1)
+    }
+
+    fn position(&self, table: Option<TableId>, column: &str) -> Result<usize, PlanError> {
+        let table = table.and_then(|id| self.tables.get(id));
+        table
+            .and_then(|table| table.columns.iter().position(|known| known.name == column))
+            .ok_or_else(|| PlanError::Column {
+                table: table.map_or_else(String::new, |table| table.name.clone()),
+                column: column.to_owned(),
+                problem: "in the unique key, but not a column",
+            })
+    }
+
+    /// The position of a collection, `None` if it is not indexed.
+    pub fn collection(&self, nsid: &str) -> Option<usize> {
+        self.by_nsid.get(nsid).copied()
+    }
+}
+
+impl Belongs {
+    fn compile(document: BelongsDocument) -> Result<Self, PlanError> {
+        Ok(Self {
+            path: Path::new(&document.path),
+            reason: Reason::from_word(&document.reason)
+                .ok_or(PlanError::Reason(document.reason))?,
+            same_rkey: document.same_rkey,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct PlanDocument {
+    record: TableDocument,
+    collections: Vec<CollectionDocument>,
+}
+
+#[derive(Deserialize)]
+struct CollectionDocument {
+    nsid: String,
+    table: Option<TableDocument>,
+    unique: Vec<String>,
+    self_only: bool,
+    validated: bool,
+    belongs: Option<BelongsDocument>,
+    uris: Vec<String>,
+    insert_uris: Vec<String>,
+    embeds: Vec<EmbedDocument>,
+}
+
+#[derive(Deserialize)]
+struct BelongsDocument {
+    path: String,
+    reason: String,
+    same_rkey: bool,
+}
+
+#[derive(Deserialize)]
+struct EmbedDocument {
+    kind: EmbedKind,
+    table: TableDocument,
+}
+
+#[derive(Deserialize)]
+struct TableDocument {
+    name: String,
+    columns: Vec<ColumnDocument>,
+}
+
+#[derive(Deserialize)]
+struct ColumnDocument {
+    name: String,
+    source: String,
+    path: String,
+    #[serde(rename = "type")]
+    kind: Type,
+}
+
+impl TableDocument {
+    fn compile(self) -> Result<Table, PlanError> {
+        let name = self.name;
+        let columns = self
+            .columns
+            .into_iter()
+            .map(|column| {
+                column.compile().map_err(|(column, problem)| PlanError::Column {
+                    table: name.clone(),
+                    column,
+                    problem,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Table { name, columns })
+    }
+}
+
+impl ColumnDocument {
+    fn compile(self) -> Result<Column, (String, &'static str)> {
+        let path = || Path::new(&self.path);
+        let source = match self.source.as_str() {
+            "uri" => Source::Uri,
+            "cid" => Source::Cid,
+            "did" => Source::Did,
+            "rkey" => Source::Rkey,
+            "time" => Source::Time,
+            "rev" => Source::Rev,
+            "json" => Source::Json,
+            "text" => Source::Text(path()),
+            "datetime" => Source::Datetime(path()),
+            "text_or_now" => Source::TextOrNow(path()),
+            "blob" => Source::Blob(path()),
+            "plain_json" => Source::PlainJson(path()),
+            "texts" => Source::Texts(path()),
+            "embed" => Source::Embed,
+            _ => return Err((self.name, "unknown source")),
+        };
+        let list = matches!(self.kind, Type::Jsonb | Type::Varchars | Type::Texts);
+        if list != matches!(source, Source::Texts(_)) {
+            return Err((self.name, "type and source do not fit"));
+        }
+        Ok(Column {
+            name: self.name,
+            source,
+            kind: self.kind,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(unique: &str, source: &str) -> String {
+        let column = r#"{"name":"uri","source":"uri","path":"","type":"character varying"}"#;
+        let other = format!(r#"{{"name":"a","source":"{source}","path":"x.y","type":"text"}}"#);
+        format!(
+            r#"{{"record":{{"name":"record","columns":[{column}]}},"collections":[{{
+            "nsid":"a.b.c","table":{{"name":"t","columns":[{column},{other}]}},
+            "unique":["{unique}"],"self_only":false,"validated":true,"belongs":null,
+            "uris":[],"insert_uris":["x.y"],"embeds":[]}}]}}"#
+        )
+    }
+
+    #[test]
+    fn a_plan_is_compiled() {
+        let plan = Plan::parse(document("a", "text").as_bytes()).unwrap();
+        let collection = &plan.collections[plan.collection("a.b.c").unwrap()];
+        assert_eq!((collection.table, &collection.unique[..]), (Some(1), &[1][..]));
+        assert_eq!(plan.collection("a.b.d"), None);
+        let record = Value::Map(vec![(
+            "x".into(),
+            Value::Map(vec![("y".into(), Value::Int(1))]),
+        )]);
+        assert_eq!(collection.insert_uris[0].find(&record), Some(&Value::Int(1)));
+        assert_eq!(collection.insert_uris[0].find(&Value::Null), None);
+    }
+
+    #[test]
+    fn a_wrong_plan_is_named() {
+        for (document, word) in [
+            (document("b", "text"), "unique key"),
+            (document("a", "magic"), "unknown source"),
+            (document("a", "texts"), "do not fit"),
+            (String::from("{}"), "missing field"),
+        ] {
+            let error = Plan::parse(document.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
