@@ -118,3 +118,40 @@ def recode_entry(data: bytes) -> bytes:
 def shard_of(did: str, shard_count: int) -> int:
     """The extension's mirror of ``streams.shard_of``."""
     return _native.shard_of(did, shard_count)
+
+
+UnknownEnvelopeError = _native.UnknownEnvelopeError
+"""An entry of another version, or bytes that are no entry: nothing of the batch was decoded."""
+
+Plan = _native.Plan
+"""The declarations and lexicons of one database, compiled; immutable.
+
+``Plan(plan, lexicons)`` takes the documents of ``collections.declare.Plan.encode`` and
+``lexicons.documents``; ``ValueError`` names what is wrong with them.
+
+``decode(shards, now=...)`` reads what waits in some shards: per shard its number, the
+highest seq already held of each ``host/generation``, and entries in stream order. They are
+copied. ``now``, in seconds since 1970, is the clock that judges revs and dates undated
+profiles. Raises ``UnknownEnvelopeError``; what is wrong with a record is an outcome.
+"""
+
+Batch = _native.Batch
+"""Decoded entries in order of effect; immutable, so it can be folded again.
+
+``ops`` is everything in it in the accounts' sense, repetitions included; ``entries`` counts
+stream entries. ``lookups()`` names what must be known first, with one array literal for each
+parameter; the answers go to ``fold(known, voided)`` under the same names, each as the JSON
+text that the look-up returned (``ValueError`` if one is missing). ``voided`` are ops that
+Postgres refused, by number, with its words: they fold as if they had never been there.
+"""
+
+Changes = _native.Changes
+"""What a batch changes: ``deletes``, then ``copies``, then ``statements``, in one transaction.
+
+A delete or statement is its name (``collections.statements``) and its array literals. A copy
+is a table, a complete binary COPY sorted by the primary key's bytes, and its rows.
+``op_of(copy, line)`` is the op that wrote a line (from 1) of ``copies[copy]``, -1 if none.
+``tally`` says for each shard and ``host/generation`` the highest seq that is then held, and
+the ops by outcome: ``applied``, ``duplicate``, ``filtered``, ``no_effect:WORD``,
+``rejected:WORD``; over all it sums to the batch's ``ops``.
+"""

@@ -13,12 +13,16 @@ pub mod crypto;
 pub mod datetime;
 pub mod entry;
 pub mod filter;
+pub mod fold;
 pub mod frame;
 pub mod json;
 pub mod lexicon;
 pub mod message;
 pub mod msgpack;
 pub mod mst;
+pub mod pgcopy;
+pub mod plan;
+pub mod post;
 #[cfg(feature = "python")]
 mod py;
 pub mod read;

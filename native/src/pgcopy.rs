@@ -42,13 +42,11 @@ impl Tuple {
     }
 
     pub fn text(&mut self, value: Option<&str>) -> Result<(), TooLong> {
-        match value {
-            Some(value) => self.bytes(value.as_bytes()),
-            None => {
-                self.null();
-                Ok(())
-            }
+        if let Some(value) = value {
+            return self.bytes(value.as_bytes());
         }
+        self.null();
+        Ok(())
     }
 
     pub fn boolean(&mut self, value: bool) {
@@ -160,8 +158,12 @@ impl ArrayText {
         self.0.push('"');
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.len() <= 1
+    }
+
     fn separate(&mut self) {
-        if self.0.len() > 1 {
+        if !self.is_empty() {
             self.0.push(',');
         }
     }

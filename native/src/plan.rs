@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::cbor::Value;
-use crate::entry::Reason;
 use crate::post::EmbedKind;
+use crate::reason::Reason;
 
 /// Position of a table in `Plan::tables`.
 pub type TableId = usize;
@@ -44,7 +44,9 @@ impl Path {
 
     /// The value at the path; `None` where any part of it is absent.
     pub fn find<'v, 'a>(&self, record: &'v Value<'a>) -> Option<&'v Value<'a>> {
-        self.0.iter().try_fold(record, |value, name| value.get(name))
+        self.0
+            .iter()
+            .try_fold(record, |value, name| value.get(name))
     }
 }
 
@@ -147,7 +149,10 @@ impl Plan {
 
     fn add(&mut self, document: CollectionDocument) -> Result<(), PlanError> {
         let name = document.nsid.clone();
-        let table = document.table.map(|table| self.add_table(table)).transpose()?;
+        let table = document
+            .table
+            .map(|table| self.add_table(table))
+            .transpose()?;
         let unique = document
             .unique
             .iter()
@@ -167,7 +172,11 @@ impl Plan {
             validated: document.validated,
             belongs,
             uris: document.uris.iter().map(|path| Path::new(path)).collect(),
-            insert_uris: document.insert_uris.iter().map(|path| Path::new(path)).collect(),
+            insert_uris: document
+                .insert_uris
+                .iter()
+                .map(|path| Path::new(path))
+                .collect(),
             embeds,
         });
         match self.by_nsid.insert(name.clone(), position) {
@@ -198,6 +207,18 @@ impl Plan {
     /// The position of a collection, `None` if it is not indexed.
     pub fn collection(&self, nsid: &str) -> Option<usize> {
         self.by_nsid.get(nsid).copied()
+    }
+
+    /// The table that a record of this collection has its own row in.
+    pub fn table_of(&self, collection: usize, is_self: bool) -> Option<TableId> {
+        let collection = self.collections.get(collection)?;
+        collection
+            .table
+            .filter(|_| is_self || !collection.self_only)
+    }
+
+    pub fn table_name(&self, table: TableId) -> &str {
+        self.tables.get(table).map_or("", |table| &table.name)
     }
 }
 
@@ -266,11 +287,13 @@ impl TableDocument {
             .columns
             .into_iter()
             .map(|column| {
-                column.compile().map_err(|(column, problem)| PlanError::Column {
-                    table: name.clone(),
-                    column,
-                    problem,
-                })
+                column
+                    .compile()
+                    .map_err(|(column, problem)| PlanError::Column {
+                        table: name.clone(),
+                        column,
+                        problem,
+                    })
             })
             .collect::<Result<_, _>>()?;
         Ok(Table { name, columns })
@@ -328,13 +351,19 @@ mod tests {
     fn a_plan_is_compiled() {
         let plan = Plan::parse(document("a", "text").as_bytes()).unwrap();
         let collection = &plan.collections[plan.collection("a.b.c").unwrap()];
-        assert_eq!((collection.table, &collection.unique[..]), (Some(1), &[1][..]));
+        assert_eq!(
+            (collection.table, &collection.unique[..]),
+            (Some(1), &[1][..])
+        );
         assert_eq!(plan.collection("a.b.d"), None);
         let record = Value::Map(vec![(
             "x".into(),
             Value::Map(vec![("y".into(), Value::Int(1))]),
         )]);
-        assert_eq!(collection.insert_uris[0].find(&record), Some(&Value::Int(1)));
+        assert_eq!(
+            collection.insert_uris[0].find(&record),
+            Some(&Value::Int(1))
+        );
         assert_eq!(collection.insert_uris[0].find(&Value::Null), None);
     }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::cbor::Value;
-use crate::entry::Reason;
+use crate::reason::Reason;
 use crate::syntax;
 
 const IMAGES: &str = "app.bsky.embed.images";
@@ -86,7 +86,11 @@ fn image_rows<'v>(kind: EmbedKind, list: Option<&'v Value<'_>>, rows: &mut Vec<E
         };
         rows.push(EmbedRow {
             kind,
-            cells: vec![Some(position.to_string().into()), Some(image.into()), Some(alt)],
+            cells: vec![
+                Some(position.to_string().into()),
+                Some(image.into()),
+                Some(alt),
+            ],
         });
     }
 }
@@ -148,10 +152,9 @@ fn check_records(rows: &[EmbedRow<'_>]) -> Result<(), Refusal> {
         }
     }
     match first {
-        Some(uri) if first == second => Err((
-            Reason::KeyOccupied,
-            format!("the post embeds {uri} twice"),
-        )),
+        Some(uri) if first == second => {
+            Err((Reason::KeyOccupied, format!("the post embeds {uri} twice")))
+        }
         _ => Ok(()),
     }
 }
@@ -178,7 +181,12 @@ mod tests {
     const POST: &str = "at://did:plc:abc/app.bsky.feed.post/1";
 
     fn map<'a>(entries: Vec<(&'a str, Value<'a>)>) -> Value<'a> {
-        Value::Map(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
+        Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.into(), value))
+                .collect(),
+        )
     }
 
     fn word(text: &str) -> Value<'_> {
@@ -210,9 +218,18 @@ mod tests {
     #[test]
     fn gallery_items_keep_their_positions() {
         let bytes = cid::parse_str(CID).unwrap();
-        let image = |kind| map(vec![("$type", word(kind)), ("image", blob(&bytes)), ("alt", word("a"))]);
+        let image = |kind| {
+            map(vec![
+                ("$type", word(kind)),
+                ("image", blob(&bytes)),
+                ("alt", word("a")),
+            ])
+        };
         let items = vec![image(GALLERY_IMAGE), image("x.y#z"), image(GALLERY_IMAGE)];
-        let embed = map(vec![("$type", word(GALLERY)), ("items", Value::List(items))]);
+        let embed = map(vec![
+            ("$type", word(GALLERY)),
+            ("items", Value::List(items)),
+        ]);
         let record = map(vec![("embed", embed)]);
         let rows = embed_rows(&record).unwrap();
         let positions: Vec<_> = rows.iter().map(|row| cells(row)[0]).collect();
@@ -223,7 +240,10 @@ mod tests {
     #[test]
     fn empty_images_and_unknown_embeds_have_no_rows() {
         for embed in [
-            map(vec![("$type", word(IMAGES)), ("images", Value::List(vec![]))]),
+            map(vec![
+                ("$type", word(IMAGES)),
+                ("images", Value::List(vec![])),
+            ]),
             map(vec![("$type", word("com.example.unknown"))]),
             Value::Null,
         ] {
@@ -254,14 +274,21 @@ mod tests {
 
     #[test]
     fn a_quoted_uri_that_cannot_be_taken_apart_costs_the_post() {
-        let record = map(vec![("embed", quote("at://did:web:a_b/app.bsky.feed.post/1"))]);
+        let record = map(vec![(
+            "embed",
+            quote("at://did:web:a_b/app.bsky.feed.post/1"),
+        )]);
         assert_eq!(embed_rows(&record).unwrap_err().0, Reason::BadUri);
     }
 
     #[test]
     fn external_and_video_have_optional_cells() {
         let bytes = cid::parse_str(CID).unwrap();
-        let external = map(vec![("uri", word("u")), ("title", word("t")), ("description", word(""))]);
+        let external = map(vec![
+            ("uri", word("u")),
+            ("title", word("t")),
+            ("description", word("")),
+        ]);
         let record = both(
             quote(POST),
             map(vec![("$type", word(EXTERNAL)), ("external", external)]),

@@ -51,6 +51,14 @@ impl Reason {
         self as u64
     }
 
+    /// By its word in the plan.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.word() == word)
+    }
+
     pub fn from_code(code: i64) -> Option<Self> {
         Self::ALL.get(usize::try_from(code).ok()?).copied()
     }

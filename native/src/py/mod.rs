@@ -3,6 +3,7 @@
 //! Calls are coarse and release the GIL; what crosses is bytes. Bad data comes back
 //! as data, only misuse raises. `engine/core/codec.py` is the one importer.
 
+mod fold;
 mod frames;
 mod lexicon;
 
@@ -13,5 +14,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     lexicon::register(module)?;
     frames::register(module)?;
+    fold::register(module)?;
     Ok(())
 }

@@ -1,0 +1,213 @@
+//! A decoded batch: events in order of effect, their ops, and the accounts so far.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use crate::entry::Action;
+use crate::pgcopy::Tuple;
+use crate::plan::TableId;
+use crate::reason::Reason;
+
+/// What waits in one shard.
+#[derive(Debug, Default)]
+pub struct ShardEntries {
+    pub shard: u32,
+    /// Highest seq already held, by `host/generation`.
+    pub held: HashMap<String, i64>,
+    /// In stream order.
+    pub entries: Vec<Vec<u8>>,
+}
+
+/// Ops by outcome: `applied`, `duplicate`, `filtered`, `no_effect:WORD`, `rejected:WORD`.
+pub type Counts = BTreeMap<String, i64>;
+
+/// One relay generation in one shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub shard: u32,
+    pub relay: String,
+    pub generation: i64,
+    /// Highest seq held once the batch is written.
+    pub seq: i64,
+    pub counts: Counts,
+}
+
+impl Source {
+    pub fn count(&mut self, outcome: &str, ops: i64) {
+        if ops == 0 {
+            return;
+        }
+        match self.counts.get_mut(outcome) {
+            Some(count) => *count += ops,
+            None => {
+                self.counts.insert(outcome.to_owned(), ops);
+            }
+        }
+    }
+
+    pub fn key(&self) -> String {
+        source_key(&self.relay, self.generation)
+    }
+}
+
+/// How positions name a relay and the generation of its seqs.
+pub(crate) fn source_key(relay: &str, generation: i64) -> String {
+    format!("{relay}/{generation}")
+}
+
+/// One entry, owned, without the records.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// Position in `Batch::sources`.
+    pub source: usize,
+    /// Position in `Batch::entries`.
+    pub entry: usize,
+    pub did: Box<str>,
+    /// The frame's time, verbatim: T.
+    pub time: Box<str>,
+    pub seq: i64,
+    pub kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Commit(Commit),
+    Sync {
+        rev: Box<str>,
+        commit: Box<str>,
+    },
+    Identity,
+    Account {
+        active: bool,
+        status: Option<Box<str>>,
+    },
+    RejectedFrame {
+        reason: Reason,
+        ops: i64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub rev: Box<str>,
+    pub since: Option<Box<str>>,
+    /// Of the commit, as text.
+    pub cid: Box<str>,
+    /// Positions in `Batch::ops`.
+    pub ops: Range<usize>,
+    pub filtered: i64,
+    pub rejected: Vec<Reason>,
+}
+
+impl Event {
+    /// How many ops the event stands for in the accounts.
+    pub fn weight(&self) -> i64 {
+        match &self.kind {
+            Kind::Commit(commit) => {
+                let carried = commit.ops.len() + commit.rejected.len();
+                i64::try_from(carried).unwrap_or(i64::MAX) + commit.filtered
+            }
+            Kind::RejectedFrame { ops, .. } => *ops,
+            _ => 1,
+        }
+    }
+}
+
+/// One op of a commit; its position in `Batch::ops` is its number.
+#[derive(Debug)]
+pub(crate) struct Op {
+    /// Position in `Batch::events`.
+    pub event: usize,
+    /// Position among the entry's ops.
+    pub position: usize,
+    pub action: Action,
+    pub body: Body,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// Of a collection that is not indexed.
+    Unindexed,
+    Rejected(Reason, String),
+    Delete(Target),
+    Write(Target, Box<Written>),
+}
+
+impl Body {
+    /// Which record the op is about, if it may have an effect.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Delete(target) | Self::Write(target, _) => Some(target),
+            Self::Unindexed | Self::Rejected(..) => None,
+        }
+    }
+
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Write(_, written) => written.row.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// A record of an indexed collection.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub collection: usize,
+    pub uri: Box<str>,
+    /// Whether the rkey is `self`.
+    pub is_self: bool,
+}
+
+/// A valid record, as it would be written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub cid: Box<str>,
+    pub json: Box<str>,
+    /// The collection's own row; `None` if it has none for this rkey.
+    pub row: Option<Row>,
+    /// An at-uri that costs the op, if its row is inserted and not replaced.
+    pub bad_insert_uri: Option<Box<str>>,
+}
+
+/// A row of a collection's own table, encoded, with its side rows.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub tuple: Tuple,
+    /// Values of the unique key, joined by NUL, which no value holds.
+    pub key: Option<Box<str>>,
+    pub sides: Vec<SideRow>,
+}
+
+/// One embed: its table, its key within the post, and the row.
+#[derive(Debug)]
+pub(crate) struct SideRow {
+    pub table: TableId,
+    pub key: Box<str>,
+    pub tuple: Tuple,
+}
+
+/// A decoded batch. Owns its entries: dead letters quote their bytes.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(crate) entries: Vec<Vec<u8>>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) sources: Vec<Source>,
+    /// Ops of all entries, duplicates included.
+    pub(crate) weight: i64,
+    /// Revs after this instant (microseconds since 1970) are from the future.
+    pub(crate) latest_rev: u64,
+}
+
+impl Batch {
+    /// Ops in the accounts' sense, of everything in the batch.
+    pub fn weight(&self) -> i64 {
+        self.weight
+    }
+
+    /// Number of stream entries.
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+}

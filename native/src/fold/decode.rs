@@ -1,0 +1,362 @@
+//! Entries to a batch: read, order, validate, prepare rows. Each entry is read once.
+
+use std::collections::HashMap;
+
+use super::batch::{
+    source_key, Batch, Body, Commit, Counts, Event, Kind, Op, ShardEntries, Source, Target, Written,
+};
+use super::rows::{self, Facts};
+use crate::cbor::{self, Value};
+use crate::datetime;
+use crate::entry::{self, Entry, EntryError, Origin};
+use crate::lexicon::Catalog;
+use crate::plan::Plan;
+use crate::reason::Reason;
+use crate::{json, syntax};
+
+/// A rev this far ahead of the clock is refused before it moves anything (microseconds).
+const REV_TOLERANCE_MICROS: u64 = 5 * 60 * 1_000_000;
+
+/// Validates a record of a collection: what is wrong with it, in words.
+pub trait Validate {
+    fn validate(&self, nsid: &str, record: &Value<'_>) -> Result<(), String>;
+}
+
+impl<F: Fn(&str, &Value<'_>) -> Result<(), String>> Validate for F {
+    fn validate(&self, nsid: &str, record: &Value<'_>) -> Result<(), String> {
+        self(nsid, record)
+    }
+}
+
+impl Validate for Catalog {
+    fn validate(&self, nsid: &str, record: &Value<'_>) -> Result<(), String> {
+        self.validate_record(nsid, record)
+    }
+}
+
+/// Decode what waits in some shards into one batch.
+///
+/// `now` is the clock in seconds since 1970: it judges revs and dates profiles
+/// without a date. An entry that this build cannot read is an error of all of it.
+pub fn decode(
+    plan: &Plan,
+    lexicons: &impl Validate,
+    shards: Vec<ShardEntries>,
+    now: f64,
+) -> Result<Batch, EntryError> {
+    let clock = Clock::at(now);
+    let mut batch = Batch {
+        latest_rev: clock.micros.saturating_add(REV_TOLERANCE_MICROS),
+        ..Batch::default()
+    };
+    let mut held = Vec::with_capacity(shards.len());
+    let mut shard_of_entry = Vec::new();
+    for (index, shard) in shards.into_iter().enumerate() {
+        held.push((shard.shard, shard.held));
+        shard_of_entry.resize(shard_of_entry.len() + shard.entries.len(), index);
+        batch.entries.extend(shard.entries);
+    }
+    let entries = std::mem::take(&mut batch.entries);
+    let decoded = entries
+        .iter()
+        .map(|bytes| Entry::decode(bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut reading = Decoder {
+        plan,
+        lexicons,
+        now: clock.text,
+        batch,
+    };
+    for (entry, source) in reading.admitted(&decoded, &shard_of_entry, &held) {
+        if let Some(read) = decoded.get(entry) {
+            reading.event(entry, source, read);
+        }
+    }
+    let mut batch = reading.batch;
+    drop(decoded);
+    batch.entries = entries;
+    Ok(batch)
+}
+
+/// The given time in the two forms that rules need.
+struct Clock {
+    micros: u64,
+    text: String,
+}
+
+impl Clock {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, by design
+    fn at(now: f64) -> Self {
+        let micros = (now * 1e6) as u64;
+        let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
+        let millis = u32::try_from(micros / 1_000 % 1_000).unwrap_or_default();
+        Self {
+            micros,
+            text: datetime::print(seconds, millis),
+        }
+    }
+}
+
+struct Decoder<'p, L> {
+    plan: &'p Plan,
+    lexicons: &'p L,
+    now: String,
+    batch: Batch,
+}
+
+/// Where an entry stands in the order of effect.
+struct Place {
+    order: i64,
+    entry: usize,
+    source: usize,
+}
+
+impl<L: Validate> Decoder<'_, L> {
+    /// Entries to apply with their sources, in order of effect; others are counted.
+    ///
+    /// Inside a shard that is stream order: one relay's seqs ascend there, but
+    /// for repetitions, which are dropped. Between shards it is the seq, or the
+    /// frame's time where several relays, whose seqs say nothing of each other, meet.
+    fn admitted(
+        &mut self,
+        decoded: &[Entry<'_>],
+        shard_of_entry: &[usize],
+        held: &[(u32, HashMap<String, i64>)],
+    ) -> Vec<(usize, usize)> {
+        let mut sources: HashMap<(usize, &str, i64), usize> = HashMap::new();
+        let mut first = None;
+        let one_relay = decoded
+            .iter()
+            .all(|entry| *first.get_or_insert(relay_of(entry)) == relay_of(entry));
+        let mut places: Vec<Place> = Vec::with_capacity(decoded.len());
+        let mut last = vec![i64::MIN; held.len()];
+        for (entry, (read, &shard)) in decoded.iter().zip(shard_of_entry).enumerate() {
+            let (relay, generation) = relay_of(read);
+            let Some(((number, seqs), last)) = held.get(shard).zip(last.get_mut(shard)) else {
+                continue;
+            };
+            let source = *sources
+                .entry((shard, relay, generation))
+                .or_insert_with(|| {
+                    self.batch.sources.push(Source {
+                        shard: *number,
+                        relay: relay.to_owned(),
+                        generation,
+                        seq: seqs
+                            .get(&source_key(relay, generation))
+                            .copied()
+                            .unwrap_or_default(),
+                        counts: Counts::new(),
+                    });
+                    self.batch.sources.len() - 1
+                });
+            let weight = weight_of(read);
+            self.batch.weight += weight;
+            let Some(known) = self.batch.sources.get_mut(source) else {
+                continue;
+            };
+            if let Some(seq) = seq_of(read) {
+                if seq <= known.seq {
+                    known.count("duplicate", weight);
+                    continue;
+                }
+                known.seq = seq;
+            }
+            let order = if one_relay {
+                seq_of(read)
+            } else {
+                millis_of(read)
+            };
+            *last = order.map_or(*last, |order| order.max(*last));
+            places.push(Place {
+                order: *last,
+                entry,
+                source,
+            });
+        }
+        places.sort_by_key(|place| place.order);
+        places
+            .into_iter()
+            .map(|place| (place.entry, place.source))
+            .collect()
+    }
+
+    fn event(&mut self, entry: usize, source: usize, read: &Entry<'_>) {
+        let (did, time, seq) = match origin_of(read) {
+            Some(origin) => (origin.did, origin.time, origin.seq),
+            None => ("", "", 0),
+        };
+        let kind = match read {
+            Entry::Commit(commit) => Kind::Commit(self.commit(commit)),
+            Entry::Sync(sync) => Kind::Sync {
+                rev: sync.rev.as_ref().into(),
+                commit: sync.commit.to_string().into(),
+            },
+            Entry::Identity(_) => Kind::Identity,
+            Entry::Account(account) => Kind::Account {
+                active: account.active,
+                status: account.status.as_deref().map(Box::from),
+            },
+            Entry::RejectedFrame(frame) => Kind::RejectedFrame {
+                reason: frame.reason,
+                ops: frame.ops,
+            },
+        };
+        self.batch.events.push(Event {
+            source,
+            entry,
+            did: did.into(),
+            time: time.into(),
+            seq,
+            kind,
+        });
+    }
+
+    fn commit(&mut self, commit: &entry::Commit<'_>) -> Commit {
+        let first = self.batch.ops.len();
+        let event = self.batch.events.len();
+        for (position, op) in commit.ops.iter().enumerate() {
+            let body = self
+                .body(commit, op)
+                .unwrap_or_else(|(reason, error)| Body::Rejected(reason, error));
+            self.batch.ops.push(Op {
+                event,
+                position,
+                action: op.action,
+                body,
+            });
+        }
+        Commit {
+            rev: commit.rev.into(),
+            since: commit.since.map(Box::from),
+            cid: commit.commit.to_string().into(),
+            ops: first..self.batch.ops.len(),
+            filtered: commit.filtered,
+            rejected: commit.rejected.iter().map(|op| op.reason).collect(),
+        }
+    }
+
+    fn body(
+        &self,
+        commit: &entry::Commit<'_>,
+        op: &entry::Op<'_>,
+    ) -> Result<Body, (Reason, String)> {
+        let (nsid, rkey) = op.path.split_once('/').unwrap_or((&op.path, ""));
+        let found = self
+            .plan
+            .collection(nsid)
+            .and_then(|position| Some((position, self.plan.collections.get(position)?)));
+        let Some((position, collection)) = found else {
+            return Ok(Body::Unindexed);
+        };
+        let uri = format!("at://{}/{}", commit.origin.did, op.path);
+        if !syntax::has_plain_authority(&uri) {
+            return Err((Reason::BadUri, format!("cannot take {uri} apart")));
+        }
+        if op.path.contains(|letter: char| {
+            letter.is_whitespace() || matches!(letter, '?' | '#' | '\0' | '\u{feff}')
+        }) {
+            return Err((
+                Reason::BadPath,
+                format!("not a path of a record: {}", op.path),
+            ));
+        }
+        let target = Target {
+            collection: position,
+            uri: uri.into(),
+            // Further segments stay in the uri; the rkey is the second.
+            is_self: rkey.split('/').next() == Some("self"),
+        };
+        if op.action == entry::Action::Delete {
+            return Ok(Body::Delete(target));
+        }
+        let (Some(cid), Some(block)) = (op.cid, op.record) else {
+            return Err((Reason::MissingBlock, "the entry holds no record".into()));
+        };
+        let record =
+            cbor::decode_record(block).map_err(|error| (Reason::BadCbor, error.to_string()))?;
+        if collection.validated {
+            self.lexicons
+                .validate(nsid, &record)
+                .map_err(|error| (Reason::InvalidRecord, error))?;
+        }
+        let mut text = Vec::with_capacity(block.len() * 2);
+        json::write_record(&record, &mut text)
+            .map_err(|error| (Reason::UnsafeInteger, error.to_string()))?;
+        let text = String::from_utf8(text)
+            .map_err(|_| (Reason::BadCbor, "record text is not UTF-8".into()))?;
+        let cid = cid.to_string();
+        let facts = Facts {
+            uri: &target.uri,
+            cid: &cid,
+            did: commit.origin.did,
+            rkey: rkey.split('/').next().unwrap_or(""),
+            time: commit.origin.time,
+            rev: commit.rev,
+            now: &self.now,
+            json: &text,
+        };
+        let has_row = !collection.self_only || target.is_self;
+        let (row, bad_insert_uri) = match collection.table {
+            Some(table) if has_row => (
+                Some(rows::prepare(
+                    self.plan, collection, table, &facts, &record,
+                )?),
+                rows::bad_insert_uri(collection, &facts, &record),
+            ),
+            _ => {
+                rows::check(collection, &facts, &record)?;
+                (None, None)
+            }
+        };
+        Ok(Body::Write(
+            target,
+            Box::new(Written {
+                cid: cid.into(),
+                json: text.into(),
+                row,
+                bad_insert_uri,
+            }),
+        ))
+    }
+}
+
+fn origin_of<'e, 'a>(entry: &'e Entry<'a>) -> Option<&'e Origin<'a>> {
+    match entry {
+        Entry::Commit(commit) => Some(&commit.origin),
+        Entry::Sync(sync) => Some(&sync.origin),
+        Entry::Identity(identity) => Some(&identity.origin),
+        Entry::Account(account) => Some(&account.origin),
+        Entry::RejectedFrame(_) => None,
+    }
+}
+
+fn relay_of<'a>(entry: &Entry<'a>) -> (&'a str, i64) {
+    match (entry, origin_of(entry)) {
+        (_, Some(origin)) => (origin.relay, origin.generation),
+        (Entry::RejectedFrame(frame), None) => (frame.relay, frame.generation),
+        (_, None) => ("", 0),
+    }
+}
+
+fn seq_of(entry: &Entry<'_>) -> Option<i64> {
+    match entry {
+        Entry::RejectedFrame(frame) => frame.seq,
+        _ => origin_of(entry).map(|origin| origin.seq),
+    }
+}
+
+fn millis_of(entry: &Entry<'_>) -> Option<i64> {
+    datetime::instant(origin_of(entry)?.time).map(super::repos::millis)
+}
+
+fn weight_of(entry: &Entry<'_>) -> i64 {
+    match entry {
+        Entry::Commit(commit) => {
+            let carried = commit.ops.len() + commit.rejected.len();
+            i64::try_from(carried).unwrap_or(i64::MAX) + commit.filtered
+        }
+        Entry::RejectedFrame(frame) => frame.ops,
+        _ => 1,
+    }
+}

@@ -1,0 +1,48 @@
+//! The fold: events in, rows out.
+//!
+//! 1. `decode` reads entries once: every op is validated and turned into the compact
+//!    rows it may become; what is wrong with it is settled here.
+//! 2. `known` says what must be looked up, and reads the answers.
+//! 3. `apply` walks the events in order of effect, (seq, op index), over an overlay
+//!    (`world`, `repos`) of what is known. It is strictly sequential: whatever an op
+//!    sees is the state left by the op before it, from the database or from this batch.
+//! 4. `changes` turns the overlay's net effect into deletes, COPY bytes and statements.
+//!
+//! Steps 3 and 4 are a pure function of (batch, known rows, voided ops) and may be
+//! run again: an op that Postgres refused is voided, and the rest folds as if it
+//! had never been there. Nothing here knows a database or a clock.
+//!
+//! Rules are those of the reference run serially, with the differences on the
+//! side of keeping data that `ARCHITECTURE.md` lists.
+
+mod apply;
+mod batch;
+mod changes;
+mod dead;
+mod decode;
+mod known;
+mod repos;
+mod rows;
+mod world;
+
+pub use batch::{Batch, ShardEntries};
+pub use changes::Changes;
+pub use decode::decode;
+pub use decode::Validate;
+pub use known::{lookups, Known, KnownError};
+
+use std::collections::HashMap;
+
+use crate::plan::Plan;
+
+/// Ops that Postgres refused, by number, with its words.
+pub type Voided = HashMap<usize, String>;
+
+/// What the batch changes, given what is known.
+pub fn fold(plan: &Plan, batch: &Batch, known: &Known, voided: &Voided) -> Changes {
+    let applied = apply::apply(plan, batch, known, voided);
+    changes::collect(plan, batch, applied)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Plans, batches of entries, and what they change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::fold::{self, Known, ShardEntries};
+use crate::lexicon::Catalog;
+use crate::plan;
+
+create_exception!(
+    engine._native,
+    UnknownEnvelopeError,
+    PyException,
+    "An entry of another version, or bytes that are no entry."
+);
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Plan>()?;
+    module.add_class::<Batch>()?;
+    module.add_class::<Changes>()?;
+    let error = module.py().get_type::<UnknownEnvelopeError>();
+    module.add("UnknownEnvelopeError", error)
+}
+
+/// Shard number, seqs held by `host/generation`, entries.
+type Shard = (u32, HashMap<String, i64>, Vec<PyBackedBytes>);
+
+fn misuse(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// The compiled declarations and lexicons of one database.
+#[pyclass(frozen, module = "engine._native")]
+struct Plan {
+    plan: Arc<plan::Plan>,
+    lexicons: Catalog,
+}
+
+#[pymethods]
+impl Plan {
+    #[new]
+    fn new(py: Python<'_>, plan: &[u8], lexicons: &[u8]) -> PyResult<Self> {
+        py.detach(|| {
+            let plan = plan::Plan::parse(plan).map_err(misuse)?;
+            let lexicons = Catalog::from_json(lexicons).map_err(misuse)?;
+            let unknown = plan
+                .collections
+                .iter()
+                .find(|each| each.validated && !lexicons.has_record(&each.nsid));
+            match unknown {
+                Some(each) => Err(misuse(format!("plan: {} has no lexicon", each.nsid))),
+                None => Ok(Self {
+                    plan: Arc::new(plan),
+                    lexicons,
+                }),
+            }
+        })
+    }
+
+    #[pyo3(signature = (shards, *, now))]
+    fn decode(&self, py: Python<'_>, shards: Vec<Shard>, now: f64) -> PyResult<Batch> {
+        py.detach(|| {
+            let shards = shards
+                .into_iter()
+                .map(|(shard, held, entries)| ShardEntries {
+                    shard,
+                    held,
+                    entries: entries.iter().map(|entry| entry.to_vec()).collect(),
+                })
+                .collect();
+            fold::decode(&self.plan, &self.lexicons, shards, now)
+                .map(|batch| Batch {
+                    plan: Arc::clone(&self.plan),
+                    batch,
+                })
+                .map_err(|error| UnknownEnvelopeError::new_err(error.to_string()))
+        })
+    }
+}
+
+/// Decoded entries, ready to be folded as often as needed.
+#[pyclass(frozen, module = "engine._native")]
+struct Batch {
+    plan: Arc<plan::Plan>,
+    batch: fold::Batch,
+}
+
+#[pymethods]
+impl Batch {
+    #[getter]
+    fn ops(&self) -> i64 {
+        self.batch.weight()
+    }
+
+    #[getter]
+    fn entries(&self) -> usize {
+        self.batch.entries()
+    }
+
+    fn lookups(&self, py: Python<'_>) -> Vec<(String, Vec<String>)> {
+        py.detach(|| fold::lookups(&self.plan, &self.batch))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
+    fn fold(
+        &self,
+        py: Python<'_>,
+        known: HashMap<String, String>,
+        voided: Vec<(usize, String)>,
+    ) -> PyResult<Changes> {
+        py.detach(|| {
+            let known = Known::read(&self.plan, &self.batch, &known).map_err(misuse)?;
+            let voided = voided.into_iter().collect();
+            let changes = fold::fold(&self.plan, &self.batch, &known, &voided);
+            Ok(Changes(changes))
+        })
+    }
+}
+
+/// What a batch changes, in the order in which it is done.
+#[pyclass(frozen, module = "engine._native")]
+struct Changes(fold::Changes);
+
+type Statements<'c> = Vec<(&'c str, Vec<&'c str>)>;
+
+fn statements(statements: &[(String, Vec<String>)]) -> Statements<'_> {
+    statements
+        .iter()
+        .map(|(name, arrays)| (name.as_str(), arrays.iter().map(String::as_str).collect()))
+        .collect()
+}
+
+#[pymethods]
+impl Changes {
+    #[getter]
+    fn deletes(&self) -> Statements<'_> {
+        statements(&self.0.deletes)
+    }
+
+    #[getter]
+    fn copies<'py>(&self, py: Python<'py>) -> Vec<(&str, Bound<'py, PyBytes>, usize)> {
+        let copies = self.0.copies.iter();
+        copies
+            .map(|(table, bytes, rows)| (table.as_str(), PyBytes::new(py, bytes), *rows))
+            .collect()
+    }
+
+    #[getter]
+    fn statements(&self) -> Statements<'_> {
+        statements(&self.0.statements)
+    }
+
+    #[getter]
+    fn tally(&self) -> Vec<(u32, &str, i64, BTreeMap<String, i64>)> {
+        let tally = self.0.tally.iter();
+        tally
+            .map(|(shard, source, seq, counts)| (*shard, source.as_str(), *seq, counts.clone()))
+            .collect()
+    }
+
+    fn op_of(&self, copy: usize, line: usize) -> i64 {
+        let op = self.0.op_of(copy, line);
+        op.and_then(|op| i64::try_from(op).ok()).unwrap_or(-1)
+    }
+}
