@@ -53,6 +53,7 @@ class Children:
         self._command = list(command)
         self._environ = {**environ, SUPERVISOR_VARIABLE: str(os.getpid())}
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._killed = False
 
     @property
     def names(self) -> list[str]:
@@ -74,8 +75,12 @@ class Children:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
 
-    async def stop(self) -> None:
-        """TERM to all, ``STOP_SECONDS`` for all together, then KILL. Returns when all are gone."""
+    async def stop(self) -> bool:
+        """TERM to all, ``STOP_SECONDS`` for all together, then KILL. Returns when all are gone.
+
+        Returns:
+            Whether they ended by themselves.
+        """
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -87,9 +92,11 @@ class Children:
             )
             self.kill()
             await self._gone()
+        return not self._killed
 
     def kill(self) -> None:
         """KILL what is left, at once."""
+        self._killed = True
         self._signal(signal.SIGKILL)
 
     def _signal(self, which: signal.Signals) -> None:

@@ -67,7 +67,8 @@ def up(
             settings with both URLs.
 
     Returns:
-        The exit code: 0 after a signal or when caught up, else that of the process that failed.
+        The exit code: 0 after a signal or when caught up, 1 if processes had to be killed, else
+            that of the process that failed.
 
     Raises:
         HeadraceError: it cannot start; the message says why.
@@ -154,12 +155,12 @@ class _Supervisor:
             for task in (keeping, told, watching):
                 task.cancel()
             await asyncio.gather(keeping, told, watching, return_exceptions=True)
-            await self._children.stop()
+            in_order = await self._children.stop()
             if page is not None:
                 await page.cleanup()
             await reader.close()
         logger.info("stopped %s", log.fields(reason=self._reason or f"exit {code}"))
-        return code
+        return code if in_order else code or 1
 
     async def _prepare(self, owns_database: bool) -> None:
         """Wait for the stores; see that the tables are there."""

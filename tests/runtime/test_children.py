@@ -66,7 +66,7 @@ async def test_run_starts_every_process_and_stop_ends_them(tmp_path: Path) -> No
     assert all(alive(line) for line in lines)
     running.cancel()
     started = time.monotonic()
-    await keeper.stop()
+    assert await keeper.stop()
     assert time.monotonic() - started < 2
     assert not any(alive(line) for line in lines)
 
@@ -112,7 +112,7 @@ async def test_stop_kills_what_does_not_listen_after_the_deadline(
     lines = await until_lines(log, 2)
     running.cancel()
     started = time.monotonic()
-    await keeper.stop()
+    assert not await keeper.stop()
     assert 0.3 <= time.monotonic() - started < 3
     assert not any(alive(line) for line in lines)
     assert "killing what did not stop" in caplog.text
