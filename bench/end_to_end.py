@@ -36,8 +36,8 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine import simulate
 from engine.adapters import embedded
-from engine.simulate import server
 from tests.system.deployment import Deployment
 
 SLICE_ROWS = 5000
@@ -73,7 +73,7 @@ def generate(folder: Path, ops: int, seed: int) -> Path:
 
 def measure(folder: Path, network: Path, indexers: int) -> dict[str, Any]:
     """Both parts, each on fresh stores."""
-    frames = server.load(network).frames
+    frames = simulate.load(network).frames
     last, count = frames.last_seq, len(frames)
     to_redis = run_part(folder / "a", network, last, indexers, ["--roles", "firehose"])
     to_rows = run_part(folder / "b", network, last, indexers, [])

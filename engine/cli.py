@@ -103,6 +103,13 @@ def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     simulate.set_defaults(call=_simulate)
 
+    generate = commands.add_parser("generate", help="make a network for simulate to serve")
+    generate.add_argument("folder", type=Path)
+    generate.add_argument("--seed", type=int, default=1, help="the same seed, the same network")
+    generate.add_argument("--accounts", type=int, help="how many; by default as OPS asks for")
+    generate.add_argument("--ops", type=int, default=3000, help="record operations, at least")
+    generate.set_defaults(call=_generate)
+
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     from engine import settings
@@ -183,6 +190,16 @@ def _database_settings(arguments: argparse.Namespace) -> Settings:
 
     settings = _settings(arguments)
     return settings if settings.database_url else services.with_urls(settings)
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    from engine import simulate
+
+    made = simulate.generate(
+        arguments.folder, seed=arguments.seed, accounts=arguments.accounts, ops=arguments.ops
+    )
+    print(" ".join(f"{name}={value}" for name, value in made.items()))
+    return 0
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from engine.errors import SettingsError
 from engine.runtime import supervisor
 from engine.settings import Settings
 
-COMMITS = 5000
+OPS = 5000
 """Enough that progress is seen, few enough that nobody waits."""
 
 _OURS = ("network", "postgres", "valkey")
@@ -36,8 +36,8 @@ def run(data_dir: Path, *, keep: bool) -> int:
         shutil.rmtree(data_dir / name, ignore_errors=True)
     folder = data_dir / "network"
     folder.mkdir(parents=True, mode=0o700)
-    print(f"1. A network of our own, {COMMITS} commits, in {folder}", flush=True)
-    simulate.generate(folder, commits=COMMITS, seed=1)
+    print(f"1. A network of our own, {OPS} record operations, in {folder}", flush=True)
+    simulate.generate(folder, ops=OPS, seed=1)
     with simulate.serve_in_thread(simulate.load(folder)) as relay:
         print(f"2. Its relay, its PLC directory and its hosts on {relay.url}", flush=True)
         environ = _environ(relay.settings, data_dir)

@@ -8,10 +8,20 @@ from pathlib import Path
 
 import uvloop
 
+from engine.simulate.generator import generate
 from engine.simulate.network import MemoryFrames, Network, load
 from engine.simulate.server import Server, serve, serve_in_thread
 
-__all__ = ["MemoryFrames", "Network", "Server", "load", "run", "serve", "serve_in_thread"]
+__all__ = [
+    "MemoryFrames",
+    "Network",
+    "Server",
+    "generate",
+    "load",
+    "run",
+    "serve",
+    "serve_in_thread",
+]
 
 
 def run(

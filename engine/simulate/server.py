@@ -13,13 +13,11 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import libipld
 import orjson
 from aiohttp import web
 
-from engine.simulate import network as networks
 from engine.simulate.network import Document, Network
 
 SEND_AHEAD_BYTES = 256 * 1024
@@ -334,11 +332,6 @@ def serve_in_thread(
         loop, done = stop[0]
         loop.call_soon_threadsafe(done.set)
         thread.join()
-
-
-def load(path: Path) -> Network:
-    """Read a recorded network's folder."""
-    return networks.load(path)
 
 
 def _host_name(request: web.Request) -> str:
