@@ -155,3 +155,102 @@ is a table, a complete binary COPY sorted by the primary key's bytes, and its ro
 the ops by outcome: ``applied``, ``duplicate``, ``filtered``, ``no_effect:WORD``,
 ``rejected:WORD``; over all it sums to the batch's ``ops``.
 """
+
+Repo = _native.Repo
+"""A repository export that is whole and consistent; `read_repo` makes it.
+
+``did``, ``rev`` (None in commits of version 2), ``version``, ``cid`` (of the commit), ``data``
+(root of the tree), ``prev``, ``sig`` and ``signed`` (the bytes that ``sig`` signs) are the
+commit's. ``len()`` counts the records, ``nodes`` the blocks of the tree. ``leaves()`` copies
+every record: (key, CID, DAG-CBOR) in ascending key order. ``signed_by(did_key)`` tells whether
+that key made the signature; a text that is no key made none. CIDs are binary.
+"""
+
+RepoFault = _native.RepoFault
+"""Why bytes are not a repository or a tree: ``kind`` to count and act by, ``detail`` to read.
+
+``incomplete`` is an export that was cut or lacks a block, where nothing present is wrong:
+fetch it again. ``hash`` is a block that is not what its CID says. ``car``, ``commit`` and
+``tree`` name the part that is malformed at its source.
+"""
+
+
+def read_repo(export: bytes) -> Repo | RepoFault:
+    """Check a whole ``getRepo`` response: hashes, commit, tree, and that every record is there.
+
+    The signature is left to `Repo.signed_by`, for the key comes from the DID document. Rules
+    from the repository specification; commits of version 2 are read too. The result keeps
+    ``export`` alive and holds nothing of it twice but the keys.
+    """
+    return _native.read_repo(export)
+
+
+def did_key(kind: str, multibase: str) -> str | None:
+    """The ``did:key`` of a verification method, or None if it holds no key of the protocol.
+
+    ``kind`` is the method's ``type``: ``Multikey``, or ``EcdsaSecp256k1VerificationKey2019`` and
+    ``EcdsaSecp256r1VerificationKey2019``, whose ``publicKeyMultibase`` has no codec.
+    """
+    return _native.did_key(kind, multibase)
+
+
+def verify_signature(key: str, message: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` is that of ``message`` by the ``did:key`` given.
+
+    It must be 64 bytes, ``r`` and ``s``, over the SHA-256, with a low ``s``. What is not a
+    key verifies nothing.
+    """
+    return _native.verify_signature(key, message, signature)
+
+
+def public_key(algorithm: str, secret: bytes) -> str:
+    """The ``did:key`` of a 32-byte private key; ``algorithm`` is ``ES256K`` or ``ES256``.
+
+    Raises:
+        ValueError: Another algorithm, or bytes that are no private key of its curve.
+    """
+    return _native.public_key(algorithm, secret)
+
+
+def sign(algorithm: str, secret: bytes, message: bytes) -> bytes:
+    """Sign for a simulated repository: 64 bytes, low ``s``; ES256K always signs the same way.
+
+    Raises:
+        ValueError: As for `public_key`.
+    """
+    return _native.sign(algorithm, secret, message)
+
+
+def build_mst(entries: list[tuple[str, bytes]]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The tree of (key, record CID) pairs: its root's CID, and (CID, block) of every node.
+
+    Children come before their parents, so the root is last.
+
+    Raises:
+        ValueError: Keys not strictly ascending or not ``collection/record key``, or a bad CID.
+    """
+    return _native.build_mst(entries)
+
+
+def mst_proof(
+    root: bytes, blocks: list[tuple[bytes, bytes]], keys: list[str]
+) -> list[bytes] | RepoFault:
+    """The CIDs of the nodes that a commit on ``keys`` must carry for `invert_mst`.
+
+    They are the paths to each key, or to where it would stand, and to its neighbours.
+    """
+    return _native.mst_proof(root, blocks, keys)
+
+
+def invert_mst(
+    root: bytes,
+    blocks: list[tuple[bytes, bytes]],
+    operations: list[tuple[str, bytes | None, bytes | None]],
+) -> bytes | RepoFault:
+    """The root before a commit, from its tree and its operations: compare it with ``prevData``.
+
+    ``blocks`` need hold no more than the proof; others may be there and all are hashed.
+    An operation is (key, CID after, CID before), None where there is no record; it must agree
+    with the tree. A node that is missing is fault ``incomplete``.
+    """
+    return _native.invert_mst(root, blocks, operations)

@@ -203,6 +203,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// Nothing may follow.
+    /// What is not yet read: the difference of two is an item's bytes.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.reader.rest()
+    }
+
     pub(crate) fn finish(&self) -> Result<(), CborError> {
         if self.reader.is_empty() {
             Ok(())

@@ -27,6 +27,7 @@ pub mod post;
 mod py;
 pub mod read;
 pub mod reason;
+pub mod repo;
 pub mod resp;
 pub mod syntax;
 pub mod tree;

@@ -6,6 +6,7 @@
 mod fold;
 mod frames;
 mod lexicon;
+mod repo;
 
 use pyo3::prelude::*;
 
@@ -15,5 +16,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     lexicon::register(module)?;
     frames::register(module)?;
     fold::register(module)?;
+    repo::register(module)?;
     Ok(())
 }
