@@ -139,19 +139,24 @@ Batch = _native.Batch
 """Decoded entries in order of effect; immutable, so it can be folded again.
 
 ``ops`` is everything in it in the accounts' sense, repetitions included; ``entries`` counts
-stream entries. ``lookups()`` names what must be known first, with one array literal for each
-parameter; the answers go to ``fold(known, voided)`` under the same names, each as the JSON
-text that the look-up returned (``ValueError`` if one is missing). ``voided`` are ops that
-Postgres refused, by number, with its words: they fold as if they had never been there.
+stream entries; ``weights()`` is what each shard's stream is relieved of: shard, entries,
+events (the ops carried, one at least for each entry), bytes of entries.
+
+``lookups()`` names what must be known first, with one array literal for each parameter; the
+answers go to ``fold(known, voided)`` under the same names, each as the JSON text that the
+look-up returned (``ValueError`` if one is missing). ``voided`` are ops that Postgres refused,
+by number, with its words: they fold as if they had never been there.
 """
 
 Changes = _native.Changes
-"""What a batch changes: ``deletes``, then ``copies``, then ``statements``, in one transaction.
+"""What a batch changes; immutable.
+
+``deletes()``, ``copies()`` and ``statements()`` are to be done in this order, in one transaction.
 
 A delete or statement is its name (``collections.statements``) and its array literals. A copy
 is a table, a complete binary COPY sorted by the primary key's bytes, and its rows.
 ``op_of(copy, line)`` is the op that wrote a line (from 1) of ``copies[copy]``, -1 if none.
-``tally`` says for each shard and ``host/generation`` the highest seq that is then held, and
+``tally()`` says for each shard and ``host/generation`` the highest seq that is then held, and
 the ops by outcome: ``applied``, ``duplicate``, ``filtered``, ``no_effect:WORD``,
 ``rejected:WORD``; over all it sums to the batch's ``ops``.
 """

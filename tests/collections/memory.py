@@ -138,18 +138,18 @@ class Memory:
 
     def write(self, changes: codec.Changes) -> None:
         """Do everything, in order."""
-        for name, parameters in changes.deletes:
+        for name, parameters in changes.deletes():
             table = self._plan[name.removeprefix("delete_")]
             gone = set(read_array(parameters[0]))
             rows = self.tables[table.name]
             for key in [key for key in rows if key[0] in gone]:
                 del rows[key]
-        for name, data, count in changes.copies:
+        for name, data, count in changes.copies():
             self._copy(self._plan[name], data, count)
-        for name, parameters in changes.statements:
+        for name, parameters in changes.statements():
             arrays = [read_array(parameter) for parameter in parameters]
             getattr(self, f"_{name}")(zip(*arrays, strict=True))
-        for shard, source, seq, counts in changes.tally:
+        for shard, source, seq, counts in changes.tally():
             assert seq >= self.held[shard].get(source, 0)
             self.held[shard][source] = seq
             self.counts.update(counts)
@@ -220,6 +220,6 @@ def index(
     batch = plan.decode([(s, dict(memory.held[s]), list(e)) for s, e in shards], now=now)
     known = {name: memory.lookup(name, parameters) for name, parameters in batch.lookups()}
     changes = batch.fold(known, voided or [])
-    assert sum(sum(counts.values()) for *_, counts in changes.tally) == batch.ops
+    assert sum(sum(counts.values()) for *_, counts in changes.tally()) == batch.ops
     memory.write(changes)
     return changes

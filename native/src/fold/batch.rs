@@ -196,6 +196,8 @@ pub struct Batch {
     pub(crate) sources: Vec<Source>,
     /// Ops of all entries, duplicates included.
     pub(crate) weight: i64,
+    /// Shard, entries, events, bytes of everything in the batch.
+    pub(crate) weights: Vec<(u32, u64, u64, u64)>,
     /// Revs after this instant (microseconds since 1970) are from the future.
     pub(crate) latest_rev: u64,
 }
@@ -204,6 +206,12 @@ impl Batch {
     /// Ops in the accounts' sense, of everything in the batch.
     pub fn weight(&self) -> i64 {
         self.weight
+    }
+
+    /// For each shard what its stream is relieved of: number, entries, events (the ops
+    /// carried, but one at least for each entry), bytes of entries.
+    pub fn weights(&self) -> &[(u32, u64, u64, u64)] {
+        &self.weights
     }
 
     /// Number of stream entries.

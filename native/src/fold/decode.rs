@@ -53,6 +53,8 @@ pub fn decode(
     let mut shard_of_entry = Vec::new();
     for (index, shard) in shards.into_iter().enumerate() {
         held.push((shard.shard, shard.held));
+        let bytes = shard.entries.iter().map(|entry| entry.len() as u64).sum();
+        batch.weights.push((shard.shard, 0, 0, bytes));
         shard_of_entry.resize(shard_of_entry.len() + shard.entries.len(), index);
         batch.entries.extend(shard.entries);
     }
@@ -150,6 +152,10 @@ impl<L: Validate> Decoder<'_, L> {
                     });
                     self.batch.sources.len() - 1
                 });
+            if let Some((_, entries, events, _)) = self.batch.weights.get_mut(shard) {
+                *entries += 1;
+                *events += read.events() as u64;
+            }
             let weight = weight_of(read);
             self.batch.weight += weight;
             let Some(known) = self.batch.sources.get_mut(source) else {

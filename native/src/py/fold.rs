@@ -103,6 +103,11 @@ impl Batch {
         self.batch.entries()
     }
 
+    /// Shard, entries, events, bytes.
+    fn weights(&self) -> &[(u32, u64, u64, u64)] {
+        self.batch.weights()
+    }
+
     fn lookups(&self, py: Python<'_>) -> Vec<(String, Vec<String>)> {
         py.detach(|| fold::lookups(&self.plan, &self.batch))
     }
@@ -138,12 +143,10 @@ fn statements(statements: &[(String, Vec<String>)]) -> Statements<'_> {
 
 #[pymethods]
 impl Changes {
-    #[getter]
     fn deletes(&self) -> Statements<'_> {
         statements(&self.0.deletes)
     }
 
-    #[getter]
     fn copies<'py>(&self, py: Python<'py>) -> Vec<(&str, Bound<'py, PyBytes>, usize)> {
         let copies = self.0.copies.iter();
         copies
@@ -151,12 +154,10 @@ impl Changes {
             .collect()
     }
 
-    #[getter]
     fn statements(&self) -> Statements<'_> {
         statements(&self.0.statements)
     }
 
-    #[getter]
     fn tally(&self) -> Vec<(u32, &str, i64, BTreeMap<String, i64>)> {
         let tally = self.0.tally.iter();
         tally
