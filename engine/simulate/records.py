@@ -181,7 +181,7 @@ def _embed(scene: Scene) -> Record | None:
     quoted = _quoted(scene) if chance < 0.40 else None
     if quoted is None:
         return None
-    record = {"$type": "app.bsky.embed.record", "record": quoted}
+    record: Record = {"$type": "app.bsky.embed.record", "record": quoted}
     if chance < 0.37:
         return record
     media = _media(scene)
@@ -220,7 +220,7 @@ def profile(scene: Scene, name: str, now: str) -> Record:
 
 def declaration(scene: Scene, collection: str, now: str) -> Record:
     """One of the records that live at ``self`` and have no table of their own, or a labeler."""
-    body: Record = {
+    bodies: dict[str, Record] = {
         "app.bsky.actor.status": {
             "status": "app.bsky.actor.status#live",
             "durationMinutes": 30,
@@ -236,8 +236,8 @@ def declaration(scene: Scene, collection: str, now: str) -> Record:
             "policies": {"labelValues": ["spam", "porn"]},
             "createdAt": now,
         },
-    }[collection]
-    return {"$type": collection, **body}
+    }
+    return {"$type": collection, **bodies[collection]}
 
 
 def threadgate(scene: Scene, target: Post, lists: list[str], now: str) -> Record:
@@ -272,7 +272,7 @@ def postgate(scene: Scene, target: Post, now: str) -> Record:
 
 def curated(scene: Scene, collection: str, now: str, uri: str = "", did: str = "") -> Record:
     """A list, list item, feed generator, starter pack (of list ``uri``) or verification."""
-    body: Record = {
+    bodies: dict[str, Record] = {
         "app.bsky.graph.list": {
             "name": scene.text(2)[:20],
             "purpose": "app.bsky.graph.defs#"
@@ -290,5 +290,5 @@ def curated(scene: Scene, collection: str, now: str, uri: str = "", did: str = "
             "handle": scene.handles.get(did, "x.test"),
             "displayName": "Somebody",
         },
-    }[collection]
-    return {"$type": collection, **body, "createdAt": now}
+    }
+    return {"$type": collection, **bodies[collection], "createdAt": now}

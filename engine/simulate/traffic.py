@@ -73,8 +73,11 @@ _NAMES = [
     "sam",
     "tia",
 ]
-_STAGE = ("follow", "post", "list", "listitem", "threadgate", "postgate", "generator")
-_STAGE += ("starterpack", "listblock", "verification", "block", "like", "repost", "foreign")
+_STAGE = (
+    *("follow", "post", "list", "listitem", "threadgate", "postgate", "generator"),
+    *("starterpack", "listblock", "verification", "block", "like", "repost", "foreign"),
+)
+"""What the first account does early, so that even a tiny network has every collection."""
 
 
 @dataclass
@@ -204,8 +207,10 @@ class Traffic:
             return self._post(account, self._new("app.bsky.feed.post"))
         if kind in ("like", "repost"):
             target = scene.some_post()
-            path = self._new(f"app.bsky.feed.{kind}")
-            return target and self._put(path, records.reaction(kind, target, now), account)
+            if target is None:
+                return None
+            record = records.reaction(kind, target, now)
+            return self._put(self._new(f"app.bsky.feed.{kind}"), record, account)
         if kind in ("follow", "block", "listblock"):
             collection = f"app.bsky.graph.{kind}"
             subject = scene.somebody()
