@@ -95,7 +95,7 @@ class Ingest:
     async def cursor(self, relay: Relay | None = None) -> int | None:
         async with self.redis() as client:
             text = await client.get(KEYS.cursor(streams.LIVE, (relay or self.relay).host))
-        return None if text is None else int(text)
+        return int(text) if text is not None and text.isdigit() else None
 
     async def reached(self, seq: int, relay: Relay | None = None, *, seconds: float = 15) -> None:
         """Wait until the cursor in Redis is there."""
@@ -150,16 +150,20 @@ class Ingest:
             assert mark is not None
             assert mark.decode() == f"{row['deployment_id']}:{row['epoch']}"
 
-    async def trim_all(self) -> None:
-        """What the owners of the shards do after committing everything."""
+    async def trim_all(self) -> int:
+        """What the owners of the shards do after committing everything; entries removed."""
+        removed = 0
         async with self.redis() as client:
             for shard in range(SHARDS):
-                entries = await client.xrange(KEYS.stream(streams.LIVE, shard))
+                name = KEYS.stream(streams.LIVE, shard)
+                entries = await client.xrange(name)
                 if not entries:
                     continue
-                pipe = client.pipeline()
-                pipe.xtrim(KEYS.stream(streams.LIVE, shard), maxlen=0, approximate=False)
-                pipe.hincrby(KEYS.events(streams.LIVE), str(shard), -len(entries))
                 size = sum(len(fields[b"event"]) for _, fields in entries)
+                time, _, number = entries[-1][0].decode().partition("-")
+                pipe = client.pipeline()
+                pipe.xtrim(name, minid=f"{time}-{int(number) + 1}", approximate=False)
+                pipe.hincrby(KEYS.events(streams.LIVE), str(shard), -len(entries))
                 pipe.hincrby(KEYS.bytes(streams.LIVE), str(shard), -size)
-                await pipe.execute()
+                removed += (await pipe.execute())[0]
+        return removed

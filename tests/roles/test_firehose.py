@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.fix_ingest import KEYS, SHARDS, Ingest, until
 from tests.fix_relay import Relay
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-async def ingest(database: str, redis_url: str) -> AsyncIterator[Ingest]:
-    async with fix_relay.running(Relay()) as relay:
-        yield Ingest(database, redis_url, [relay], {})
 
 
 async def test_all_frames_arrive_once_in_order_of_their_shard(ingest: Ingest) -> None:

@@ -27,7 +27,8 @@ from engine.adapters.websocket import Subscription
 from engine.core import codec
 from engine.errors import UpstreamError
 from engine.roles.firehose.append import Appender, Sent, StoreFull
-from engine.roles.firehose.counters import RelayCounters, State
+from engine.roles.firehose.backpressure import Backpressure
+from engine.roles.firehose.counters import RelayCounters
 from engine.settings import IngesterSettings
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ LOOK_SECONDS = 1.0
 """A silent relay's chain looks at the epoch this often: a FLUSHALL must not go unnoticed."""
 
 FULL_POLL_SECONDS = 0.1
-RESUME_SHARE = 0.9
-"""Backpressure ends below this share of the high water marks."""
 
 FULL_STORE_SECONDS = 0.5
 """Pause before a batch is sent again to a Redis that is at its memory limit."""
@@ -88,24 +87,29 @@ class Chain:
     began_live: Callable[[int], Awaitable[Appender]]  # first seq
     appender: Appender | None  # None until the first frame of a live start
 
+    def __post_init__(self) -> None:
+        """Nothing was seen yet."""
+        self._pressure = Backpressure(self.host, self.settings, self.counters)
+        self._sent: Sent | None = None
+        self._highest = self.asked or 0
+        self._seen = 0  # frames, of this connection
+        self._seen_since: float | None = None
+        self._gap_after: int | None = None
+        self._unplaced: list[bytes] = []
+        self._rejections_logged_at = float("-inf")
+        self._text_before = 0
+
     async def run(self, subscription: Subscription) -> None:
         """Carry frames until something ends; the reason is the exception.
 
         Cancelled, it waits a moment for the append in flight, whose outcome is in the stores.
         """
-        self._sent: Sent | None = None
-        self._highest = self.asked or 0
-        self._seen = 0
-        self._seen_since: float | None = None
-        self._gap_after: int | None = None
-        self._rejections_logged_at = float("-inf")
         self._text_before = self.counters.text_frames
-        self._unplaced: list[bytes] = []
         try:
             while True:
                 await self._step(subscription)
         finally:
-            self._release()
+            self._pressure.end()
             if self._sent is not None:
                 await asyncio.wait([self._sent.replies], timeout=FINISH_SECONDS)
 
@@ -137,6 +141,7 @@ class Chain:
                     return await subscription.take(self.settings.batch_size, BATCH_BYTES)
             if self.appender is not None:
                 await self.appender.look()
+                self._pressure.settle(self.appender)
 
     def _count_arrival(self, frames: list[bytes]) -> None:
         self.counters.last_frame_at = time.monotonic()
@@ -247,12 +252,12 @@ class Chain:
                 await appender.finish(sent)
             except StoreFull as error:
                 self._sent = None
-                self._hold(str(error))
+                self._pressure.refused(error)
                 await asyncio.sleep(FULL_STORE_SECONDS)
                 self._sent = await appender.send(sent.batch)
                 continue
             self._sent = None
-            self._release_unless_full(appender)
+            self._pressure.settle(appender)
             self._count_appended(sent)
 
     def _count_appended(self, sent: Sent) -> None:
@@ -266,43 +271,12 @@ class Chain:
         if batch.last_time is not None:
             counters.last_time = batch.last_time
 
-    # Backpressure
-
-    _held_since: float | None = None
-
-    def _is_full(self, appender: Appender, share: float = 1.0) -> bool:
-        return (
-            appender.events >= self.settings.high_water_mark * share
-            or appender.bytes >= self.settings.high_water_bytes * share
-        )
-
     async def _wait_while_full(self) -> None:
-        appender = self.appender
-        if appender is None or not self._is_full(appender):
+        appender, pressure = self.appender, self._pressure
+        if appender is None:
             return
-        self._hold(f"{appender.events} events, {appender.bytes} bytes in the streams")
-        while self._is_full(appender, RESUME_SHARE):
+        while pressure.is_full(appender):
+            pressure.full(appender)
             await asyncio.sleep(FULL_POLL_SECONDS)
             await appender.look()
-        self._release()
-
-    def _release_unless_full(self, appender: Appender) -> None:
-        if not self._is_full(appender):
-            self._release()
-
-    def _hold(self, why: str) -> None:
-        if self._held_since is None:
-            self._held_since = time.monotonic()
-            self.counters.state = State.FULL
-            self.counters.backpressure += 1
-            logger.warning("backpressure begins %s", log.fields(relay=self.host, why=why))
-
-    def _release(self) -> None:
-        if self._held_since is not None:
-            seconds = time.monotonic() - self._held_since
-            self._held_since = None
-            self.counters.state = State.STREAMING
-            self.counters.backpressure_seconds += seconds
-            logger.info(
-                "backpressure ends %s", log.fields(relay=self.host, seconds=round(seconds, 1))
-            )
+        pressure.settle(appender)
