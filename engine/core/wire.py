@@ -163,7 +163,7 @@ RAW_LIMIT_BYTES = 256 * 1024
 Entry = Commit | Sync | Identity | Account | RejectedFrame
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Entry)
+_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
 def weight(entry: Entry) -> int:

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from engine.adapters import embedded
+from engine.simulate import network as networks
 from engine.simulate import server
 from engine.simulate.server import Server
 from tests.system.deployment import Deployment
@@ -28,7 +29,7 @@ RATE = 400.0
 def running(
     shared: Path, tmp_path: Path, database: str, redis_url: str, indexers: int = 2
 ) -> Iterator[tuple[Deployment, Server]]:
-    with server.serve_in_thread(server.load(shared / NETWORK), rate=RATE) as relay:
+    with server.serve_in_thread(networks.load(shared / NETWORK), rate=RATE) as relay:
         run = Deployment(
             relay.settings, database, redis_url, indexers=indexers, log=tmp_path / "up.log"
         )

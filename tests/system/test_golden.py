@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 import redis
 
+from engine.simulate import network as networks
 from engine.simulate import server
 from tests.system.deployment import Deployment
 from tests.system.golden import differences
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)
 async def test_tables_equal_the_reference(
     shared: Path, tmp_path: Path, database: str, redis_url: str, network: str, indexers: int
 ) -> None:
-    with server.serve_in_thread(server.load(shared / network)) as relay:
+    with server.serve_in_thread(networks.load(shared / network)) as relay:
         run = Deployment(
             relay.settings,
             database,

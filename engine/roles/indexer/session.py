@@ -140,7 +140,8 @@ class Session:
             return
         self._upkept_at = now
         async with postgres.translated_errors():
-            relays = dict(await self.conn.fetch(self.writer.sql["relay_generations"]))
+            rows = await self.conn.fetch(self.writer.sql["relay_generations"])
+        relays = {row["host"]: row["generation"] for row in rows}
         lease = self.writer.lease
         mark, facts, cursors = await readers.inspect(
             self.admin, self.keys, self.source, lease.shards, list(relays)
