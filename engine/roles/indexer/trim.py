@@ -1,4 +1,4 @@
-"""Free what is committed: XTRIM at committed positions, counters in the same MULTI.
+"""Free what is committed: XTRIM at committed positions, counters in the same script.
 
 An entry leaves its stream only when its commit is flushed to disk and it is
 older than the retention (design law 4). The engine commits with
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from engine.core import streams
 
 logger = logging.getLogger(__name__)
+
+_TRIM = """#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+local removed = {}
+for i = 4, #KEYS do
+  local at = 4 * (i - 4) + 2
+  removed[i - 3] = redis.call('XTRIM', KEYS[i], 'MINID', ARGV[at])
+  redis.call('HINCRBY', KEYS[2], ARGV[at + 1], ARGV[at + 2])
+  redis.call('HINCRBY', KEYS[3], ARGV[at + 1], ARGV[at + 3])
+end
+return removed
+"""
+"""A script and not a MULTI: a Redis at its memory limit refuses HINCRBY, hence the whole MULTI,
+and would never get rid of what fills it."""
 
 LOG_SECONDS = 5.0
 """At most one line a stream in this time."""
@@ -97,8 +111,8 @@ class Trimmer:
     async def trim(self, conn: resp.RespConnection, epoch_mark: bytes, now: float) -> int:
         """Trim what is due; entries removed.
 
-        The epoch is WATCHed: if the streams were made anew meanwhile, nothing
-        happens. The caller has checked them for being torn.
+        If the streams were made anew meanwhile, nothing happens. The caller has
+        checked them for being torn.
 
         Raises:
             StreamsTorn: the epoch is another one.
@@ -106,33 +120,19 @@ class Trimmer:
         due = self.due(now)
         if not due:
             return 0
-        watch = resp.pack("WATCH", self._keys.epoch) + resp.pack("GET", self._keys.epoch)
-        _, mark = await conn.execute(watch, 2)
-        if mark != epoch_mark:
-            await conn.command("UNWATCH")
-            raise errors.StreamsTorn(f"the epoch in Redis is {mark!r}, ours is {epoch_mark!r}")
-        commands = [resp.pack("MULTI")]
+        names = [self._keys.stream(self._source, shard) for shard in due]
+        arguments: list[resp.Argument] = []
         for shard, gone in due.items():
-            stream = self._keys.stream(self._source, shard)
-            minimum = positions.id_after(gone[-1].entry_id)
-            commands += [
-                resp.pack("XTRIM", stream, "MINID", minimum),
-                resp.pack(
-                    "HINCRBY", self._keys.events(self._source), shard, -sum(b.events for b in gone)
-                ),
-                resp.pack(
-                    "HINCRBY", self._keys.bytes(self._source), shard, -sum(b.bytes for b in gone)
-                ),
-            ]
-        commands.append(resp.pack("EXEC"))
-        results = (await conn.execute(b"".join(commands), len(commands)))[-1]
+            arguments += [positions.id_after(gone[-1].entry_id), shard]
+            arguments += [-sum(b.events for b in gone), -sum(b.bytes for b in gone)]
+        keys = [self._keys.epoch, self._keys.events(self._source), self._keys.bytes(self._source)]
+        results = await conn.command(
+            "EVAL", _TRIM, len(keys) + len(names), *keys, *names, epoch_mark, *arguments
+        )
         if results is None:
-            raise errors.StreamsTorn("the epoch changed while trimming")
-        failed = [r for r in results if isinstance(r, Exception)] if results else [results]
-        if failed:
-            raise errors.StoreError(f"trimming: {failed[0]}")
+            raise errors.StreamsTorn("the epoch in Redis is no longer ours")
         total = 0
-        for (shard, gone), removed in zip(due.items(), results[::3], strict=True):
+        for (shard, gone), removed in zip(due.items(), results, strict=True):
             state = self._shards[shard]
             for boundary in gone:
                 state.boundaries.popleft()
