@@ -154,6 +154,17 @@ class Memory:
             self.held[shard][source] = seq
             self.counts.update(counts)
 
+    def resolve(self, identities: dict[str, dict[str, Any]]) -> None:
+        """What the identity role does with all that is due."""
+        for did, (_, time, _) in list(self.due.items()):
+            document = identities["plc"].get(did)
+            if document is None:
+                continue
+            handle = document["alsoKnownAs"][0].removeprefix("at://").lower()
+            found = identities["handles"].get(handle) == did
+            self.actors[did] |= {"handle": handle if found else None, "indexedAt": time}
+            del self.due[did]
+
     def _copy(self, table: Table, data: bytes, count: int) -> None:
         names = [column.name for column in table.columns]
         read = read_copy(data, [column.type for column in table.columns])
