@@ -1,0 +1,291 @@
+//! Repositories, actors, accounts: what events do beside their ops.
+
+use super::*;
+
+const PAGE: &[Change<'static>] = &[('+', "t.page/1", &[("text", "")])];
+
+/// did, rev, resync, account time, identity time, active, status of the one repository.
+fn repo(changes: &Changes) -> Option<Vec<&str>> {
+    let row = statement(changes, "upsert_repos")?;
+    Some(row.iter().map(String::as_str).collect())
+}
+
+fn known_at(number: usize) -> String {
+    format!(
+        r#"[["{A}", "{}", null, null, null, null, null]]"#,
+        rev(number)
+    )
+}
+
+#[test]
+fn a_first_commit_makes_the_actor_and_asks_for_its_handle() {
+    let mut log = Log::new();
+    log.commit(A, PAGE);
+    let changes = run(log, &[]);
+    let (did, time) = (r#"{"did:plc:a"}"#, r#"{"2024-01-01T00:00:00.000Z"}"#);
+    assert_eq!(
+        statement(&changes, "insert_actors").unwrap(),
+        [did, time, "{NULL}"]
+    );
+    assert_eq!(
+        statement(&changes, "upsert_identity_due").unwrap(),
+        [did, r#"{"1"}"#, time, r#"{"false"}"#]
+    );
+    let rev = format!(r#"{{"{}"}}"#, rev(1));
+    let cid = format!(r#"{{"{CID}"}}"#);
+    assert_eq!(
+        statement(&changes, "upsert_actor_sync").unwrap(),
+        [did, &cid, &rev]
+    );
+    let nothing = ["{NULL}"; 5];
+    assert_eq!(
+        repo(&changes).unwrap(),
+        [&[did, &rev][..], &nothing].concat()
+    );
+}
+
+#[test]
+fn a_rev_that_is_not_newer_is_a_duplicate() {
+    for number in [1, 2] {
+        let mut log = Log::new();
+        log.commit_at(A, &rev(number), None, PAGE);
+        let changes = run(log, &[("lookup_repos", &known_at(2))]);
+        assert_eq!(tally(&changes), counted(&[("duplicate", 1)]));
+        assert!(changes.statements.is_empty() && changes.copies.is_empty());
+    }
+}
+
+/// The TID of an instant in microseconds since 1970.
+fn tid(micros: u64) -> String {
+    let digits = b"234567abcdefghijklmnopqrstuvwxyz";
+    let value = micros << 10;
+    let place = |place: u32| usize::try_from(value >> (5 * place) & 31).unwrap();
+    (0..13)
+        .rev()
+        .map(|each| char::from(digits[place(each)]))
+        .collect()
+}
+
+#[test]
+fn a_rev_from_the_future_moves_nothing() {
+    let latest = (1_704_067_200 + 300) * 1_000_000;
+    let mut log = Log::new();
+    log.commit_at(A, &tid(latest + 1), None, PAGE);
+    let changes = run(log, &[]);
+    assert_eq!(tally(&changes), counted(&[("rejected:rev_in_future", 1)]));
+    let names: Vec<_> = changes
+        .statements
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["insert_dead_letters"]);
+    assert_eq!(
+        statement(&changes, "insert_dead_letters").unwrap()[6],
+        "{NULL}"
+    );
+    let mut log = Log::new();
+    log.commit_at(A, &tid(latest), None, PAGE);
+    assert_eq!(tally(&run(log, &[])), counted(&[("applied", 1)]));
+}
+
+#[test]
+fn a_rev_that_is_no_tid_moves_nothing() {
+    let mut log = Log::new();
+    log.sync(A, "zzzz");
+    let changes = run(log, &[]);
+    assert_eq!(tally(&changes), counted(&[("rejected:bad_field", 1)]));
+    assert!(repo(&changes).is_none());
+}
+
+#[test]
+fn a_gap_in_since_marks_the_repository() {
+    let (one, two) = (rev(1), rev(2));
+    let cases = [
+        (None, Some(one.as_str()), r#"{"history_unknown"}"#),
+        (None, None, "{NULL}"),
+        (Some(1), Some(one.as_str()), "{NULL}"),
+        (Some(1), Some(two.as_str()), r#"{"since_mismatch"}"#),
+        (Some(1), None, r#"{"since_mismatch"}"#),
+    ];
+    for (known, since, mark) in cases {
+        let mut log = Log::new();
+        log.commit_at(A, &rev(3), since, PAGE);
+        let repos = known.map_or_else(|| "[]".into(), known_at);
+        let changes = run(log, &[("lookup_repos", &repos)]);
+        assert_eq!(repo(&changes).unwrap()[2], mark, "{known:?} {since:?}");
+        assert_eq!(tally(&changes), counted(&[("applied", 1)]));
+    }
+}
+
+#[test]
+fn the_first_reason_of_a_resync_stays() {
+    let mut log = Log::new();
+    log.commit_at(A, &rev(3), Some(&rev(2)), PAGE);
+    let repos = format!(r#"[["{A}", "{}", "sync", null, null, null, null]]"#, rev(1));
+    let changes = run(log, &[("lookup_repos", &repos)]);
+    assert_eq!(repo(&changes).unwrap()[2], r#"{"sync"}"#);
+}
+
+#[test]
+fn an_empty_commit_moves_only_the_rev() {
+    let mut log = Log::new();
+    log.commit(A, &[]);
+    let changes = run(log, &[]);
+    let names: Vec<_> = changes
+        .statements
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["upsert_repos"]);
+    assert_eq!(tally(&changes), counted(&[]));
+}
+
+#[test]
+fn rejected_ops_still_move_actor_and_sync() {
+    let mut log = Log::new();
+    log.commit(A, &[('+', "t.page/1", &[("bad", "")])]);
+    let changes = run(log, &[]);
+    assert!(statement(&changes, "upsert_actor_sync").is_some());
+    assert!(statement(&changes, "insert_actors").is_some());
+}
+
+#[test]
+fn a_sync_marks_the_repository_unless_it_is_there_already() {
+    for (number, outcome, mark) in [
+        (1, "no_effect:stale", None),
+        (2, "applied", None),
+        (3, "applied", Some(r#"{"sync"}"#)),
+    ] {
+        let mut log = Log::new();
+        log.sync(A, &rev(number));
+        let changes = run(log, &[("lookup_repos", &known_at(2))]);
+        assert_eq!(tally(&changes), counted(&[(outcome, 1)]));
+        assert_eq!(repo(&changes).map(|row| row[2]), mark);
+        let synced = statement(&changes, "upsert_actor_sync").is_some();
+        assert_eq!(synced, outcome == "applied");
+    }
+}
+
+/// Whether an event at a time makes a known actor's look-up due.
+fn is_due(time: &str, has_handle: bool, due: &str) -> bool {
+    let mut log = Log::new();
+    log.time = time.into();
+    log.commit(A, PAGE);
+    let actor = format!(r#"[["{A}", {has_handle}, "2024-01-01T00:00:00.000Z", {due}]]"#);
+    let changes = run(log, &[("lookup_actors", &actor)]);
+    assert!(statement(&changes, "insert_actors").is_none());
+    statement(&changes, "upsert_identity_due").is_some()
+}
+
+#[test]
+fn handles_are_looked_up_again_strictly_after_their_time() {
+    assert!(!is_due("2024-01-02T00:00:00.000Z", true, "null"));
+    assert!(is_due("2024-01-02T00:00:00.001Z", true, "null"));
+    assert!(!is_due("2024-01-01T01:00:00.000Z", false, "null"));
+    assert!(is_due("2024-01-01T01:00:00.001Z", false, "null"));
+    assert!(!is_due("2023-12-01T00:00:00.000Z", false, "null"));
+}
+
+#[test]
+fn a_look_up_that_is_due_counts_as_done() {
+    let due = "\"2024-01-01T00:30:00.000Z\"";
+    assert!(!is_due("2024-01-01T02:00:00.000Z", false, due));
+    assert!(is_due("2024-01-02T00:30:00.001Z", false, due));
+}
+
+#[test]
+fn an_identity_event_forces_a_look_up_and_the_last_wins() {
+    let mut log = Log::new();
+    log.identity(A);
+    log.time = "2024-01-01T00:00:01.000Z".into();
+    log.identity(A);
+    log.commit(A, PAGE);
+    let changes = run(log, &[]);
+    let due = statement(&changes, "upsert_identity_due").unwrap();
+    assert_eq!(
+        due[1..],
+        [r#"{"2"}"#, r#"{"2024-01-01T00:00:01.000Z"}"#, r#"{"true"}"#]
+    );
+    let actors = statement(&changes, "insert_actors").unwrap();
+    assert_eq!(actors[1], r#"{"2024-01-01T00:00:00.000Z"}"#);
+}
+
+#[test]
+fn account_and_identity_events_must_be_newer_as_instants() {
+    let known = format!(
+        r#"[["{A}", null, null, "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00", true, null]]"#
+    );
+    let mut log = Log::new();
+    log.identity(A);
+    log.account(A, false, Some("takendown"));
+    log.time = "2024-01-01T00:00:00.001Z".into();
+    log.account(A, false, Some("suspended"));
+    let changes = run(log, &[("lookup_repos", &known)]);
+    assert_eq!(
+        tally(&changes),
+        counted(&[("applied", 1), ("duplicate", 2)])
+    );
+    assert_eq!(repo(&changes).unwrap()[6], r#"{"suspended"}"#);
+}
+
+#[test]
+fn accounts_set_the_status_of_their_actor() {
+    for (active, status, outcome, kept) in [
+        (true, None, "applied", Some("{NULL}")),
+        (true, Some("deactivated"), "applied", Some("{NULL}")),
+        (
+            false,
+            Some("takendown"),
+            "applied",
+            Some(r#"{"takendown"}"#),
+        ),
+        (
+            false,
+            Some("deleted"),
+            "no_effect:account_deletion_unconfirmed",
+            None,
+        ),
+        (true, Some("throttled"), "no_effect:ignored_status", None),
+        (false, None, "rejected:bad_status", None),
+    ] {
+        let actor = format!(r#"[["{A}", true, "2024-01-01T00:00:00.000Z", null]]"#);
+        let mut log = Log::new();
+        log.account(A, active, status);
+        let changes = run(log, &[("lookup_actors", &actor)]);
+        assert_eq!(tally(&changes), counted(&[(outcome, 1)]), "{status:?}");
+        let set = statement(&changes, "update_actor_status").map(|row| row[1].as_str());
+        assert_eq!(set, kept, "{status:?}");
+        assert!(statement(&changes, "upsert_identity_due").is_none());
+        let remembered = repo(&changes).map(|row| row[6] != "{NULL}");
+        assert_eq!(
+            remembered,
+            (outcome != "rejected:bad_status").then_some(status.is_some())
+        );
+    }
+}
+
+#[test]
+fn an_account_event_can_be_the_first_of_its_did() {
+    let mut log = Log::new();
+    log.account(A, false, Some("takendown"));
+    log.account(B, false, Some("deleted"));
+    let changes = run(log, &[]);
+    let actors = statement(&changes, "insert_actors").unwrap();
+    assert_eq!(
+        (actors[0].as_str(), actors[2].as_str()),
+        (r#"{"did:plc:a"}"#, r#"{"takendown"}"#)
+    );
+    assert!(statement(&changes, "update_actor_status").is_none());
+}
+
+#[test]
+fn the_repositories_of_a_batch_are_locked_in_order() {
+    let plan = plan();
+    let mut log = Log::new();
+    log.commit(B, PAGE);
+    log.identity(A);
+    let batch = log.batch(&plan);
+    let asked = lookups(&plan, &batch);
+    assert_eq!(asked[0].0, "lookup_repos");
+    assert_eq!(asked[0].1, [r#"{"did:plc:a","did:plc:b"}"#]);
+}

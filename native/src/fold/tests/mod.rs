@@ -1,0 +1,316 @@
+//! The fold as a pure function: batches written down, their net effect read back.
+
+mod dids;
+mod records;
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{fold, lookups, Batch, Changes, Known, ShardEntries, Voided};
+use crate::cbor::Value;
+use crate::cid::{self, Cid};
+use crate::entry::{Account, Action, Commit, Entry, Identity, Op, Origin, Sync};
+use crate::plan::Plan;
+
+pub(super) const CID: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
+pub(super) const A: &str = "did:plc:a";
+pub(super) const B: &str = "did:plc:b";
+/// 2024-01-01T00:00:00Z.
+const NOW: f64 = 1_704_067_200.0;
+
+/// A link with a unique key, a page with side rows, a gate, a note that is record only.
+const PLAN: &str = r#"{
+ "record": {"name": "record", "columns": [
+  {"name": "uri", "source": "uri", "path": "", "type": "character varying"},
+  {"name": "did", "source": "did", "path": "", "type": "character varying"},
+  {"name": "json", "source": "json", "path": "", "type": "text"}]},
+ "collections": [
+  {"nsid": "t.link", "table": {"name": "link", "columns": [
+    {"name": "uri", "source": "uri", "path": "", "type": "character varying"},
+    {"name": "to", "source": "text", "path": "to", "type": "character varying"},
+    {"name": "by", "source": "did", "path": "", "type": "character varying"}]},
+   "unique": ["by", "to"], "self_only": false, "validated": true, "belongs": null,
+   "uris": [], "insert_uris": ["to"], "embeds": []},
+  {"nsid": "t.page", "table": {"name": "page", "columns": [
+    {"name": "uri", "source": "uri", "path": "", "type": "character varying"},
+    {"name": "text", "source": "text", "path": "text", "type": "character varying"}]},
+   "unique": [], "self_only": false, "validated": true, "belongs": null,
+   "uris": [], "insert_uris": [], "embeds": [{"kind": "record", "table": {"name": "quote",
+    "columns": [
+     {"name": "postUri", "source": "embed", "path": "", "type": "character varying"},
+     {"name": "uri", "source": "embed", "path": "", "type": "character varying"},
+     {"name": "cid", "source": "embed", "path": "", "type": "character varying"}]}}]},
+  {"nsid": "t.gate", "table": {"name": "gate", "columns": [
+    {"name": "uri", "source": "uri", "path": "", "type": "character varying"},
+    {"name": "of", "source": "text", "path": "of", "type": "character varying"}]},
+   "unique": ["of"], "self_only": false, "validated": true,
+   "belongs": {"path": "of", "reason": "gate_mismatch", "same_rkey": true},
+   "uris": ["of"], "insert_uris": [], "embeds": []},
+  {"nsid": "t.card", "table": {"name": "card", "columns": [
+    {"name": "uri", "source": "uri", "path": "", "type": "character varying"},
+    {"name": "text", "source": "text", "path": "text", "type": "character varying"}]},
+   "unique": [], "self_only": true, "validated": true, "belongs": null,
+   "uris": [], "insert_uris": [], "embeds": []},
+  {"nsid": "t.note", "table": null, "unique": [], "self_only": true, "validated": false,
+   "belongs": null, "uris": [], "insert_uris": [], "embeds": []}]}"#;
+
+pub(super) fn plan() -> Plan {
+    Plan::parse(PLAN.as_bytes()).unwrap()
+}
+
+/// Entries in the making: each has the next seq, and by default the next rev of its DID.
+pub(super) struct Log {
+    entries: Vec<Vec<u8>>,
+    seq: i64,
+    revs: HashMap<String, String>,
+    pub time: String,
+}
+
+/// The rev of the n-th commit.
+pub(super) fn rev(number: usize) -> String {
+    let mut rev = String::from("3k2222222");
+    let digits = b"234567abcdefghijklmnopqrstuvwxyz";
+    for place in (0..4).rev() {
+        rev.push(char::from(digits[number >> (5 * place) & 31]));
+    }
+    rev
+}
+
+fn cbor_text(text: &str, out: &mut Vec<u8>) {
+    let length = u8::try_from(text.len()).unwrap();
+    if length < 24 {
+        out.push(0x60 + length);
+    } else {
+        out.extend([0x78, length]);
+    }
+    out.extend(text.as_bytes());
+}
+
+/// A map of texts as DAG-CBOR.
+pub(super) fn record(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = vec![0xa0 + u8::try_from(fields.len()).unwrap()];
+    for (key, value) in fields {
+        cbor_text(key, &mut out);
+        cbor_text(value, &mut out);
+    }
+    out
+}
+
+/// Action (`+`, `~`, `-`), path, record.
+pub(super) type Change<'c> = (char, &'c str, &'c [(&'c str, &'c str)]);
+
+impl Log {
+    pub fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            seq: 0,
+            revs: HashMap::new(),
+            time: "2024-01-01T00:00:00.000Z".into(),
+        }
+    }
+
+    fn push(&mut self, did: &str, entry: impl FnOnce(Origin<'_>) -> Vec<u8>) {
+        self.seq += 1;
+        let bytes = entry(Origin {
+            relay: "relay.test",
+            generation: 1,
+            seq: self.seq,
+            did,
+            time: &self.time,
+        });
+        self.entries.push(bytes);
+    }
+
+    pub fn commit(&mut self, did: &str, changes: &[Change<'_>]) {
+        let since = self.revs.get(did).cloned();
+        let next = rev(self.entries.len() + 1);
+        self.revs.insert(did.to_owned(), next.clone());
+        self.commit_at(did, &next, since.as_deref(), changes);
+    }
+
+    pub fn commit_at(&mut self, did: &str, rev: &str, since: Option<&str>, changes: &[Change<'_>]) {
+        let bytes = cid::parse_str(CID).unwrap();
+        let cid = Cid::exact(&bytes).unwrap();
+        let records: Vec<_> = changes.iter().map(|(.., fields)| record(fields)).collect();
+        let ops = changes
+            .iter()
+            .zip(&records)
+            .map(|((sign, path, _), record)| {
+                let action = match sign {
+                    '+' => Action::Create,
+                    '~' => Action::Update,
+                    _ => Action::Delete,
+                };
+                let written = action != Action::Delete;
+                Op {
+                    action,
+                    path: (*path).into(),
+                    cid: written.then_some(cid),
+                    prev: None,
+                    record: written.then_some(record),
+                }
+            })
+            .collect();
+        self.push(did, |origin| {
+            encode(&Entry::Commit(Commit {
+                origin,
+                rev,
+                since,
+                commit: cid,
+                data: None,
+                prev_data: None,
+                part: 0,
+                parts: 1,
+                filtered: 0,
+                ops,
+                rejected: vec![],
+                blocks: vec![],
+            }))
+        });
+    }
+
+    pub fn sync(&mut self, did: &str, rev: &str) {
+        let bytes = cid::parse_str(CID).unwrap();
+        let commit = Cid::exact(&bytes).unwrap();
+        self.push(did, |origin| {
+            encode(&Entry::Sync(Sync {
+                origin,
+                rev: rev.into(),
+                commit,
+                blocks: vec![],
+            }))
+        });
+    }
+
+    pub fn identity(&mut self, did: &str) {
+        self.push(did, |origin| {
+            encode(&Entry::Identity(Identity {
+                origin,
+                handle: None,
+            }))
+        });
+    }
+
+    pub fn account(&mut self, did: &str, active: bool, status: Option<&str>) {
+        self.push(did, |origin| {
+            encode(&Entry::Account(Account {
+                origin,
+                active,
+                status: status.map(Into::into),
+            }))
+        });
+    }
+
+    /// Decode what was logged as one shard's entries. A record with `bad` is invalid.
+    pub fn batch(self, plan: &Plan) -> Batch {
+        decode(
+            plan,
+            vec![ShardEntries {
+                shard: 3,
+                held: HashMap::new(),
+                entries: self.entries,
+            }],
+        )
+    }
+
+    pub fn entries(self) -> Vec<Vec<u8>> {
+        self.entries
+    }
+}
+
+fn encode(entry: &Entry<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    entry.encode(&mut out);
+    out
+}
+
+pub(super) fn decode(plan: &Plan, shards: Vec<ShardEntries>) -> Batch {
+    let lexicon = |_: &str, record: &Value<'_>| match record.get("bad") {
+        Some(_) => Err(String::from("bad record")),
+        None => Ok(()),
+    };
+    super::decode(plan, &lexicon, shards, NOW).unwrap()
+}
+
+/// Known rows as the look-ups' answers: what is not given is empty.
+pub(super) fn known(plan: &Plan, batch: &Batch, answers: &[(&str, &str)]) -> Known {
+    let mut all: HashMap<String, String> = lookups(plan, batch)
+        .into_iter()
+        .map(|(name, _)| (name, String::from("[]")))
+        .collect();
+    for (name, answer) in answers {
+        assert!(all.contains_key(*name), "{name} is not asked for");
+        all.insert((*name).into(), (*answer).into());
+    }
+    Known::read(plan, batch, &all).unwrap()
+}
+
+/// Fold a log over known rows.
+pub(super) fn run(log: Log, answers: &[(&str, &str)]) -> Changes {
+    let plan = plan();
+    let batch = log.batch(&plan);
+    let known = known(&plan, &batch, answers);
+    fold(&plan, &batch, &known, &Voided::new())
+}
+
+pub(super) fn uri(did: &str, path: &str) -> String {
+    format!("at://{did}/{path}")
+}
+
+/// The texts of every tuple of a COPY.
+pub(super) fn copied(changes: &Changes, table: &str) -> Vec<Vec<String>> {
+    let copy = changes.copies.iter().find(|(name, ..)| name == table);
+    let Some((_, bytes, rows)) = copy else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut at = 19;
+    let number = |at: usize, size: usize| {
+        bytes[at..at + size]
+            .iter()
+            .fold(0_usize, |value, byte| value << 8 | usize::from(*byte))
+    };
+    while number(at, 2) != 0xffff {
+        let mut row = Vec::new();
+        let fields = number(at, 2);
+        at += 2;
+        for _ in 0..fields {
+            let length = number(at, 4);
+            at += 4;
+            if length == 0xffff_ffff {
+                row.push("NULL".into());
+                continue;
+            }
+            row.push(String::from_utf8(bytes[at..at + length].to_vec()).unwrap());
+            at += length;
+        }
+        found.push(row);
+    }
+    assert_eq!(found.len(), *rows);
+    found
+}
+
+/// The parameters of a delete or statement, if it is there.
+pub(super) fn statement<'c>(changes: &'c Changes, name: &str) -> Option<&'c [String]> {
+    changes
+        .deletes
+        .iter()
+        .chain(&changes.statements)
+        .find(|(found, _)| found == name)
+        .map(|(_, parameters)| parameters.as_slice())
+}
+
+/// The accounts of the one shard and relay.
+pub(super) fn tally(changes: &Changes) -> BTreeMap<&str, i64> {
+    let [(3, source, _, counts)] = changes.tally.as_slice() else {
+        panic!("{:?}", changes.tally);
+    };
+    assert_eq!(source, "relay.test/1");
+    counts
+        .iter()
+        .map(|(name, ops)| (name.as_str(), *ops))
+        .collect()
+}
+
+pub(super) fn counted<'c>(outcomes: &[(&'c str, i64)]) -> BTreeMap<&'c str, i64> {
+    outcomes.iter().copied().collect()
+}
