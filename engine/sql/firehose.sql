@@ -14,6 +14,15 @@ SELECT deployment_id, epoch, shard_count FROM {state}.deployment FOR UPDATE;
 -- Whether an owner reported the streams as torn (then the epoch is empty).
 SELECT epoch FROM {state}.deployment;
 
+-- name: owners_stop
+-- No owner is in the middle of a transaction when an epoch is made, and none commits what it read
+-- from the old streams afterwards: so what Postgres accounts for is what the new epoch begins with.
+SELECT FROM {state}.shard ORDER BY shard FOR UPDATE;
+
+-- name: patience
+-- A frozen owner is replaced after a while; until then the epoch waits.
+SET LOCAL lock_timeout = '5s';
+
 -- name: deployment_epoch_set
 -- The streams were made anew.
 UPDATE {state}.deployment SET epoch = $1;

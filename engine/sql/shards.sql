@@ -53,12 +53,15 @@ FROM {state}.position
 WHERE source = $1 AND shard = ANY($2::int[]);
 
 -- name: position_store
--- Move positions; part of the transaction of the rows they stand for.
+-- Move positions; part of the transaction of the rows they stand for. Fewer rows than positions
+-- means that the streams were made anew: what was read from the old ones comes again. This is
+-- exact because the caller holds its shard rows, which whoever makes an epoch locks first.
 UPDATE {state}.position p
 SET epoch = n.epoch, entry_id = n.entry_id, entries = n.entries, relays = n.relays::jsonb
 FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[])
     AS n (shard, epoch, entry_id, entries, relays)
-WHERE p.source = $1 AND p.shard = n.shard;
+WHERE p.source = $1 AND p.shard = n.shard
+  AND n.epoch = (SELECT epoch FROM {state}.deployment);
 
 -- name: deployment_epoch
 -- Which life of the streams the positions may speak of.

@@ -14,7 +14,10 @@ import pytest
 from engine.adapters import embedded
 from engine.adapters.resp import RespConnection
 from engine.core import streams
-from engine.errors import SchemaMismatch, SettingsError
+from engine.errors import SchemaMismatch, SettingsError, StreamsTorn
+from engine.roles.indexer import position as positions
+from engine.roles.indexer.position import Position
+from engine.sql import load
 from tests import fix_relay
 from tests.fix_ingest import KEYS, Ingest, until
 from tests.fix_relay import Relay
@@ -181,6 +184,29 @@ async def test_shard_that_never_saw_the_relay_rewinds_to_its_first_seq(ingest: I
     async with ingest.running():
         await ingest.reached(200)
     assert ingest.relay.cursors == [100, 100]
+
+
+async def test_epoch_waits_for_owners_and_refuses_what_they_read_before(ingest: Ingest) -> None:
+    ingest.relay.fill(100)
+    sql = load("shards", state="headrace")
+    async with ingest.running() as role, ingest.db() as owner:
+        await ingest.reached(100)
+        old = await epoch_of(ingest)
+        late = Position(shard=3, epoch=old, entry_id="1-1", entries=1)
+        async with owner.transaction():
+            await owner.fetch(sql["shard_lock"], [3], [0])
+            async with ingest.redis() as client:
+                await client.flushdb()
+            await asyncio.sleep(1.5)
+            assert await epoch_of(ingest) == old
+            await positions.store(owner, sql, streams.LIVE, [late])
+        (counters,) = role._counters.values()
+        await until(lambda: len(ingest.relay.cursors) == 2)
+        assert counters.reconnects["epoch"] == 1
+        with pytest.raises(StreamsTorn):
+            await positions.store(owner, sql, streams.LIVE, [late])
+        await ingest.reached(100)
+    await ingest.assert_exactly_the_log()
 
 
 async def test_redis_killed_and_back_without_its_data(

@@ -110,6 +110,8 @@ async def _make(stores: Stores, deployment_id: str, shard_count: int, reason: st
     keys, source = stores.keys, stores.source
     mark = f"{deployment_id}:{secrets.token_hex(8)}".encode()
     names = _stream_names(stores, shard_count)
+    await stores.db.execute(stores.sql["patience"])
+    await stores.db.execute(stores.sql["owners_stop"])
     rewinds = await stores.db.fetch(stores.sql["relay_rewinds"], source, shard_count)
     tallies = await stores.db.fetch(stores.sql["relay_tallies"], source)
     zeros = [part for shard in range(shard_count) for part in (shard, 0)]

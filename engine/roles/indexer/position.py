@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from engine import errors
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -92,8 +94,12 @@ async def load(
 async def store(
     conn: asyncpg.Connection, sql: dict[str, str], source: str, positions: list[Position]
 ) -> None:
-    """Write positions; durable with the caller's transaction."""
-    await conn.execute(
+    """Write positions; durable with the caller's transaction, which holds the shards' lease.
+
+    Raises:
+        StreamsTorn: the streams were made anew; the transaction must not commit.
+    """
+    status = await conn.execute(
         sql["position_store"],
         source,
         [p.shard for p in positions],
@@ -102,3 +108,5 @@ async def store(
         [p.entries for p in positions],
         [orjson.dumps(p.relays).decode() for p in positions],
     )
+    if int(status.rpartition(" ")[2]) != len(positions):
+        raise errors.StreamsTorn("the epoch in Postgres is no longer that of these positions")
