@@ -70,7 +70,7 @@ LIKE = plain(
     "app.bsky.feed.like",
     "like",
     *_SUBJECT,
-    unique=("creator", "subject"),
+    unique=("subject", "creator"),
     insert_uris=("subject.uri", "via.uri"),
 )
 

@@ -1,0 +1,18 @@
+-- lookup_actor_block
+SELECT coalesce(json_agg(json_build_array("uri", "creator", "subjectDid")), '[]')::text
+FROM "actor_block"
+WHERE uri = ANY(($1::text)::text[]);
+
+-- lookup_actor_block_key
+SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
+FROM unnest(($1::text)::text[], ($2::text)::text[]) AS wanted(k1, k2)
+CROSS JOIN LATERAL (
+    SELECT uri FROM "actor_block" WHERE "creator" = wanted.k1 AND "subjectDid" = wanted.k2 OFFSET 0
+) AS held;
+
+-- delete_actor_block
+DELETE FROM "actor_block"
+WHERE "uri" = ANY(($1::text)::text[]);
+
+-- copy
+COPY "actor_block" ("uri", "cid", "creator", "subjectDid", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

@@ -1,0 +1,18 @@
+-- lookup_post_gate
+SELECT coalesce(json_agg(json_build_array("uri", "postUri")), '[]')::text
+FROM "post_gate"
+WHERE uri = ANY(($1::text)::text[]);
+
+-- lookup_post_gate_key
+SELECT coalesce(json_agg(json_build_array(wanted.k1, held.uri)), '[]')::text
+FROM unnest(($1::text)::text[]) AS wanted(k1)
+CROSS JOIN LATERAL (
+    SELECT uri FROM "post_gate" WHERE "postUri" = wanted.k1 OFFSET 0
+) AS held;
+
+-- delete_post_gate
+DELETE FROM "post_gate"
+WHERE "uri" = ANY(($1::text)::text[]);
+
+-- copy
+COPY "post_gate" ("uri", "cid", "creator", "postUri", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);
