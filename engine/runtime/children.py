@@ -36,6 +36,13 @@ def headrace_command(config: str | None) -> list[str]:
     return [*command, "--config", config] if config else command
 
 
+CRASH_LOOP_DEATHS = 6
+"""So many failures in a row, each before HEALTHY_SECONDS, are a bug and no accident: give up.
+
+A store or relay that is away is waited for inside the role, and a kill is not its failure.
+"""
+
+
 class Children:
     """The processes of one plan."""
 
@@ -112,7 +119,7 @@ class Children:
 
     async def _keep(self, spec: ProcessSpec) -> int:
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE_SECONDS
+        pause, failures = FIRST_PAUSE_SECONDS, 0
         while True:
             started = loop.time()
             # A group of its own: Ctrl-C in a terminal is for us, we tell the processes.
@@ -131,7 +138,15 @@ class Children:
             if code in FINAL_CODES:
                 logger.error("a process cannot go on %s", log.fields(process=spec.name, exit=code))
                 return code
-            pause = FIRST_PAUSE_SECONDS if lived >= HEALTHY_SECONDS else pause
+            if lived >= HEALTHY_SECONDS:
+                pause, failures = FIRST_PAUSE_SECONDS, 0
+            failures += code > 0
+            if failures >= CRASH_LOOP_DEATHS:
+                logger.error(
+                    "a process fails again and again, giving up %s",
+                    log.fields(process=spec.name, exit=code, times=failures),
+                )
+                return code
             logger.error(
                 "a process ended, starting it again %s",
                 log.fields(process=spec.name, exit=_code_word(code), lived=lived, pause=pause),

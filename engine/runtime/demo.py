@@ -74,12 +74,16 @@ async def _show_rows(settings: Settings) -> None:
         count = sql.count_rows(settings.database_schema, tables)
         counts = await conn.fetchrow(count) or {}
         posts = await conn.fetch(statements["posts"])
+        letters = await conn.fetch(statements["dead_letters"])
     finally:
         await conn.close()
     print("\nRows:")
     for name, rows in counts.items():
         if rows:
             print(f"  {name:28}{rows:>9,}")
+    print("\nDead letters, for the network has bad data on purpose:")
+    for letter in letters:
+        print(f"  {letter['reason']:28}{letter['rows']:>9,}")
     print("\nThe newest posts:")
     for post in posts:
         text = " ".join(post["text"].split())
@@ -96,8 +100,9 @@ def _show_where_to_look(settings: Settings, data_dir: Path, *, keep: bool) -> No
     if not keep:
         print("It ends now; `headrace demo --keep` goes on running.")
     print(
-        "\nThe real network: `headrace up` reads the relays of INGESTER_RELAY_HOSTS "
-        f"({', '.join(Settings().ingester.relay_hosts)}) into DATABASE_URL over REDIS_URL;\n"
-        "make the tables there with `headrace schema create`. All settings: docs/SETTINGS.md.",
+        "\nThe real network: `headrace up` reads the relays of INGESTER_RELAY_HOSTS, by default\n"
+        f"  {', '.join(Settings().ingester.relay_hosts)}\n"
+        "into DATABASE_URL over REDIS_URL; make the tables there with `headrace schema create`.\n"
+        "Every setting: docs/SETTINGS.md.",
         flush=True,
     )

@@ -102,6 +102,19 @@ async def test_run_returns_a_code_that_no_restart_mends(tmp_path: Path, code: in
     assert not any(alive(line) for line in log.read_text().splitlines())
 
 
+async def test_run_gives_up_on_a_crash_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(children, "FIRST_PAUSE_SECONDS", 0.01)
+    keeper, log = make(tmp_path, "sleep,1")
+    async with asyncio.timeout(20):
+        assert await keeper.run() == 1
+    await keeper.stop()
+    deaths = [line for line in log.read_text().splitlines() if line.startswith("1 ")]
+    assert len(deaths) == children.CRASH_LOOP_DEATHS
+    assert "giving up process=indexer/1 exit=1" in caplog.text
+
+
 async def test_stop_kills_what_does_not_listen_after_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
