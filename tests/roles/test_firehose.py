@@ -138,6 +138,17 @@ async def test_unknown_message_types_are_counted_and_passed_over(ingest: Ingest)
         assert counters.notices["#new"] == 1
 
 
+async def test_invented_names_do_not_grow_the_report(ingest: Ingest) -> None:
+    ingest.relay.fill(3)
+    odd = [fix_relay.frame({"op": 1, "t": f"#{n}" + "x" * 9999}, {}) for n in range(500)]
+    ingest.relay.scripts.append(fix_relay.first(*odd))
+    async with ingest.running() as role:
+        await ingest.reached(3)
+        assert len(json.dumps(role.report())) < 10_000
+        (counters,) = role._counters.values()
+        assert counters.notices["other"] >= 400
+
+
 async def test_several_relays_are_read_at_once_each_with_its_cursor(
     database: str, redis_url: str
 ) -> None:

@@ -164,7 +164,7 @@ class Chain:
     async def _prepare(self, frames: list[bytes], batch: FrameBatch) -> Appender | None:
         """Everything that must be written down before this batch is appended."""
         for kind, name, message in batch.notices:
-            self.counters.notices[name] += 1
+            self.counters.note(name)
             if kind == "info":
                 logger.warning(
                     "the relay says %s", log.fields(relay=self.host, name=name, message=message)

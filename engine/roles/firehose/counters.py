@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from engine.adapters.websocket import End
 
+MAX_NOTICE_NAMES = 32
+"""Names of notices counted one by one; the protocol knows half a dozen."""
+
 
 class State(StrEnum):
     """What a relay's chain is doing."""
@@ -56,6 +59,12 @@ class RelayCounters:
     reconnects: Counter[str] = field(
         default_factory=lambda: Counter({str(word): 0 for word in (*End, *Restart)})
     )
+
+    def note(self, name: str) -> None:
+        """Count a notice. Names are a stranger's words: few and short ones are kept."""
+        name = name[:64]
+        known = name in self.notices or len(self.notices) < MAX_NOTICE_NAMES
+        self.notices[name if known else "other"] += 1
 
     def report(self, now: float) -> dict[str, object]:
         """As JSON values; `now` is on the monotonic clock."""
