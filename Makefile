@@ -23,7 +23,7 @@ setup: .venv/.built            ## prepare .venv with the headrace command
 
 .venv/.built: .venv/.installed pyproject.toml $(NATIVE)
 	@command -v cargo >/dev/null || { echo "A Rust toolchain is needed: https://rustup.rs"; exit 1; }
-	$(BIN)/maturin develop -q --release
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup                    ## a small network from nothing to rows in Postgres
