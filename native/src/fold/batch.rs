@@ -38,7 +38,7 @@ impl Source {
             return;
         }
         match self.counts.get_mut(outcome) {
-            Some(count) => *count += ops,
+            Some(count) => *count = count.saturating_add(ops),
             None => {
                 self.counts.insert(outcome.to_owned(), ops);
             }
@@ -105,7 +105,9 @@ impl Event {
         match &self.kind {
             Kind::Commit(commit) => {
                 let carried = commit.ops.len() + commit.rejected.len();
-                i64::try_from(carried).unwrap_or(i64::MAX) + commit.filtered
+                i64::try_from(carried)
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(commit.filtered)
             }
             Kind::RejectedFrame { ops, .. } => *ops,
             _ => 1,

@@ -157,7 +157,7 @@ impl<L: Validate> Decoder<'_, L> {
                 *events += read.events() as u64;
             }
             let weight = weight_of(read);
-            self.batch.weight += weight;
+            self.batch.weight = self.batch.weight.saturating_add(weight);
             let Some(known) = self.batch.sources.get_mut(source) else {
                 continue;
             };
@@ -360,7 +360,9 @@ fn weight_of(entry: &Entry<'_>) -> i64 {
     match entry {
         Entry::Commit(commit) => {
             let carried = commit.ops.len() + commit.rejected.len();
-            i64::try_from(carried).unwrap_or(i64::MAX) + commit.filtered
+            i64::try_from(carried)
+                .unwrap_or(i64::MAX)
+                .saturating_add(commit.filtered)
         }
         Entry::RejectedFrame(frame) => frame.ops,
         _ => 1,

@@ -3,7 +3,7 @@
 //! Names are those of `engine/collections/statements.py`. An answer is one JSON
 //! array of row arrays.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::de::DeserializeOwned;
 
@@ -51,9 +51,10 @@ pub struct Known {
 
 /// What to look up: name and one array literal for each parameter. None is empty.
 pub fn lookups(plan: &Plan, batch: &Batch) -> Vec<(String, Vec<String>)> {
-    let wanted = Wanted::of(plan, batch);
+    let mut wanted = Wanted::of(plan, batch);
+    wanted.sort();
     let mut lookups = Vec::new();
-    let mut add = |name: &str, keys: &BTreeSet<&str>| {
+    let mut add = |name: &str, keys: &[&str]| {
         if !keys.is_empty() {
             lookups.push((name.to_owned(), vec![array(keys.iter().copied())]));
         }
@@ -65,7 +66,7 @@ pub fn lookups(plan: &Plan, batch: &Batch) -> Vec<(String, Vec<String>)> {
         add(&rows_name(plan, *table), uris);
     }
     for (table, keys) in &wanted.keys {
-        let columns = keys.iter().next().map_or(0, |key| key.split('\0').count());
+        let columns = keys.first().map_or(0, |key| key.split('\0').count());
         let parameters = (0..columns)
             .map(|column| {
                 array(
@@ -125,13 +126,14 @@ fn rows<T: DeserializeOwned>(
     serde_json::from_str(text).map_err(|error| KnownError::Json(name.to_owned(), error))
 }
 
-/// Sorted, so that the same batch asks for the same thing and locks in DID order.
+/// Keys to ask for. Sorted and distinct in the end, so that the same batch asks for the
+/// same thing and locks in DID order.
 #[derive(Default)]
 struct Wanted<'b> {
-    dids: BTreeSet<&'b str>,
-    uris: BTreeSet<&'b str>,
-    rows: BTreeMap<TableId, BTreeSet<&'b str>>,
-    keys: BTreeMap<TableId, BTreeSet<&'b str>>,
+    dids: Vec<&'b str>,
+    uris: Vec<&'b str>,
+    rows: BTreeMap<TableId, Vec<&'b str>>,
+    keys: BTreeMap<TableId, Vec<&'b str>>,
 }
 
 impl<'b> Wanted<'b> {
@@ -139,23 +141,31 @@ impl<'b> Wanted<'b> {
         let mut wanted = Self::default();
         for event in &batch.events {
             if !matches!(event.kind, Kind::RejectedFrame { .. }) {
-                wanted.dids.insert(&event.did);
+                wanted.dids.push(&event.did);
             }
         }
         for op in &batch.ops {
             let Some(target) = op.body.target() else {
                 continue;
             };
-            wanted.uris.insert(&target.uri);
+            wanted.uris.push(&target.uri);
             let Some(table) = plan.table_of(target.collection, target.is_self) else {
                 continue;
             };
-            wanted.rows.entry(table).or_default().insert(&target.uri);
+            wanted.rows.entry(table).or_default().push(&target.uri);
             if let Some(key) = op.body.row().and_then(|row| row.key.as_deref()) {
-                wanted.keys.entry(table).or_default().insert(key);
+                wanted.keys.entry(table).or_default().push(key);
             }
         }
         wanted
+    }
+
+    fn sort(&mut self) {
+        let lists = self.rows.values_mut().chain(self.keys.values_mut());
+        for list in lists.chain([&mut self.dids, &mut self.uris]) {
+            list.sort_unstable();
+            list.dedup();
+        }
     }
 }
 
