@@ -51,7 +51,7 @@ async def ended(subscription: Subscription) -> End:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is watched has no event of its own
+        while not condition():
             await asyncio.sleep(0.01)
 
 

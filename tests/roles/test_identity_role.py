@@ -82,7 +82,7 @@ class Tables:
 
     async def until(self, query: str, *args: object) -> None:
         async with asyncio.timeout(20):
-            while not await self.conn.fetchval(query, *args):  # noqa: ASYNC110 - nobody tells
+            while not await self.conn.fetchval(query, *args):
                 await asyncio.sleep(0.02)
 
     async def nothing_due(self) -> None:
@@ -137,7 +137,7 @@ async def running(settings: Settings) -> AsyncIterator[IdentityRole]:
 
 async def wait_for(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():
             await asyncio.sleep(0.01)
 
 
