@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 EXACT_TABLES = (
@@ -34,19 +35,28 @@ COMPUTED_FLAGS = (
 """Columns of post that such rules fill."""
 
 
-def differences(shared: Path, network: str, database_url: str) -> str:
+def differences(
+    shared: Path,
+    network: str,
+    database_url: str,
+    *,
+    schema: str = "public",
+    ignore: Collection[str] = (),
+) -> str:
     """What check.py says if a row differs, else an empty string."""
     result = subprocess.run(
         [
             sys.executable,
             str(shared / "golden" / "check.py"),
             database_url,
+            "--schema",
+            schema,
             "--golden",
             str(shared / network),
             "--tables",
             ",".join(EXACT_TABLES),
             "--ignore",
-            ",".join(COMPUTED_FLAGS),
+            ",".join([*COMPUTED_FLAGS, *ignore]),
         ],
         capture_output=True,
         text=True,
