@@ -2,7 +2,7 @@
 
 It holds no data and does no work of its own: embedded services where no URL is given,
 the processes of the plan, and the status page. A first TERM or INT ends everything in order,
-a second one at once.
+a second one at once, unless it is the echo of the first.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -26,6 +27,7 @@ from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
 from engine.runtime import children, plan, services, status_server
 from engine.runtime.status_server import Snapshots
+from engine.runtime.worker import ECHO_SECONDS
 from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,12 @@ def up(
             ),
         )
     with contextlib.ExitStack() as stack:
-        settings, owned = _start_embedded(settings, stack)
+        try:
+            with _signals_raise():
+                settings, owned = _start_embedded(settings, stack)
+        except _Told as told:
+            logger.info("stopped before it started %s", log.fields(reason=told))
+            return 0
         show = sys.stdout.isatty() if progress is None else progress
         keeper = children.Children(
             specs,
@@ -97,6 +104,28 @@ def up(
         watch = _Watch(settings, specs, until_caught_up, show, on_caught_up)
         supervisor = _Supervisor(settings, keeper, watch)
         return asyncio.run(supervisor.run(owned))
+
+
+class _Told(BaseException):
+    """A signal, while there is no event loop yet to tell."""
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """TERM and INT raise ``_Told``: making a database takes seconds, and no half of it stays."""
+
+    def raise_it(which: int, frame: FrameType | None) -> None:
+        del frame
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # until all that was started has ended
+        raise _Told(signal.Signals(which).name)
+
+    before = {each: signal.signal(each, raise_it) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _cores() -> list[int]:
@@ -130,6 +159,7 @@ class _Supervisor:
         self._children = keeper
         self._watch = watch
         self._told = asyncio.Event()
+        self._told_at = 0.0
         self._reason = ""
 
     async def run(self, owns_database: bool) -> int:
@@ -186,11 +216,14 @@ class _Supervisor:
             loop.add_signal_handler(which, self._on_signal, which)
 
     def _on_signal(self, which: signal.Signals) -> None:
+        now = time.monotonic()
         if self._told.is_set():
+            if now - self._told_at < ECHO_SECONDS:
+                return
             logger.error("killing everything %s", log.fields(reason=f"a second {which.name}"))
             self._children.kill()
             return
-        self._reason = which.name
+        self._reason, self._told_at = which.name, now
         logger.info("stopping %s", log.fields(reason=which.name))
         self._told.set()
 

@@ -2,7 +2,8 @@
 
 The only place where settings become objects. TERM and INT ask the role to stop;
 it has ``STOP_SECONDS``, then the process ends anyway, which is safe at any
-moment: what is not committed is read again. A second signal kills at once.
+moment: what is not committed is read again. A second signal kills at once, unless
+it is the echo of the first (``ECHO_SECONDS``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from types import FrameType
 from typing import Protocol
 
 import uvloop
@@ -31,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """From the signal to the end, under full load."""
+
+ECHO_SECONDS = 0.5
+"""Signals within this time are one: ``timeout`` sends to its process and to the group."""
 
 SUPERVISOR_VARIABLE = "HEADRACE_SUPERVISOR"
 """Process id of the supervisor, in the environment of its processes, which end with it."""
@@ -124,15 +130,23 @@ class _Reason:
 
 
 def _stop_on_signals(stop: asyncio.Event) -> _Reason:
-    """Set `stop` on TERM or INT; afterwards the kernel's own action is back for the next one."""
+    """Set `stop` on TERM or INT; afterwards the next one that is no echo kills."""
     loop = asyncio.get_running_loop()
     reason = _Reason()
+    told_at = 0.0
+
+    def on_next(which: int, frame: FrameType | None) -> None:
+        del frame
+        if time.monotonic() - told_at >= ECHO_SECONDS:
+            signal.signal(which, signal.SIG_DFL)
+            os.kill(os.getpid(), which)
 
     def on_signal(which: signal.Signals) -> None:
-        reason.text = which.name
+        nonlocal told_at
+        reason.text, told_at = which.name, time.monotonic()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, on_next)  # not the loop's, which itself may be what hangs
         logger.info("stopping %s", log.fields(reason=which.name))
         # A thread, for the loop itself may be what hangs.
         timer = threading.Timer(STOP_SECONDS, _end_anyway)

@@ -16,6 +16,9 @@ from typing import Any
 import orjson
 import pytest
 
+from engine.adapters import launch
+from engine.runtime.worker import ECHO_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = ("up", "--roles", "identity")
 
@@ -131,12 +134,45 @@ def test_second_signal_kills_at_once(command: type[Command], database: str, redi
     os.kill(pid, signal.SIGSTOP)  # it cannot listen
     up.process.send_signal(signal.SIGTERM)
     up.until("stopping reason=SIGTERM")
+    time.sleep(ECHO_SECONDS)
     started = time.monotonic()
     code, _, log = up.end(signal.SIGTERM)
     assert code == 1
     assert time.monotonic() - started < 4
     assert "exit=SIGKILL" in log
     assert not alive(pid)
+
+
+def test_echo_of_a_signal_is_no_second_signal(
+    command: type[Command], database: str, redis_url: str
+) -> None:
+    up = command(*IDENTITY, DATABASE_URL=database, REDIS_URL=redis_url)
+    up.until("identity started")
+    up.process.send_signal(signal.SIGTERM)
+    up.until("stopping reason=SIGTERM")
+    code, _, log = up.end(signal.SIGTERM)
+    assert code == 0
+    assert "killing" not in log
+
+
+def test_signal_while_services_start_ends_them(command: type[Command], short_dir: Path) -> None:
+    data = short_dir / "interrupted"
+    up = command(*IDENTITY, DATA_DIR=str(data))
+    give_up = time.monotonic() + 20
+    while not (data / "postgres" / "data.new").exists() and time.monotonic() < give_up:
+        time.sleep(0.005)
+    started = time.monotonic()
+    code, _, log = up.end(signal.SIGTERM)
+    assert code == 0
+    assert time.monotonic() - started < 5
+    assert "stopped before it started reason=SIGTERM" in log
+    lock = data / "postgres" / "lock"
+    while launch.is_locked(lock) and time.monotonic() < started + 10:
+        time.sleep(0.02)  # initdb's own child has to notice
+    assert not launch.is_locked(lock)
+    again = command(*IDENTITY, DATA_DIR=str(data))
+    again.until("identity started")
+    assert again.end(signal.SIGTERM)[0] == 0
 
 
 def test_up_in_a_foreign_database_without_tables_names_the_command(

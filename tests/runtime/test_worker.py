@@ -43,6 +43,7 @@ sys.exit(worker.main(ProcessSpec("indexer", 1, 2, {core}), settings.load()))
 
 BODIES = {
     "obedient": "await stop.wait()",
+    "slow": "await stop.wait(); await asyncio.sleep(1)",
     "hanging": "time.sleep(60)",
     "deaf": "await asyncio.sleep(60)",
     "ending": "pass",
@@ -102,10 +103,20 @@ def test_second_signal_kills_at_once(start: type[Started]) -> None:
     assert one.process.stderr
     while "stopping" not in one.process.stderr.readline():
         pass
+    time.sleep(worker.ECHO_SECONDS)
     started = time.monotonic()
     one.process.send_signal(signal.SIGTERM)
     assert one.end()[0] == -signal.SIGTERM
     assert time.monotonic() - started < 2
+
+
+def test_echo_of_a_signal_is_no_second_signal(start: type[Started]) -> None:
+    one = start("slow")
+    for which in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        one.process.send_signal(which)
+    code, log = one.end()
+    assert code == 0
+    assert "INFO indexer/1 stopped reason=SIG" in log
 
 
 def test_role_that_does_not_stop_is_ended_anyway(start: type[Started]) -> None:
