@@ -139,17 +139,20 @@ def watch(run: Deployment, last: int, what: str) -> dict[str, Any]:
     """Poll until the relay's ``what`` is the last seq."""
     started = None
     rss: dict[str, float] = {}
+    stages: dict[str, dict[str, float]] = {}
     while True:
         status = run.status()
         for name, process in status.get("processes", {}).items():
             rss[name] = max(rss.get(name, 0.0), resident_mib(process.get("pid")))
+            if process.get("seconds"):
+                stages[name] = process["seconds"]
         for relay in status.get("relays", {}).values():
             received, reached = relay.get("received_seq") or 0, relay.get(what) or 0
             if received and started is None:
                 started = time.monotonic()
             if reached >= last and started is not None:
                 seconds = time.monotonic() - started
-                return {"seconds": round(seconds, 3), "rss_mib": rss}
+                return {"seconds": round(seconds, 3), "rss_mib": rss, "stage_seconds": stages}
         time.sleep(0.02)
 
 

@@ -101,7 +101,7 @@ class IndexerSettings(Section, frozen=True, kw_only=True):
             "and hold memory longer: a process may hold two at once.",
             extra={"unit": "bytes"},
         ),
-    ] = 8 * MIB
+    ] = 4 * MIB
     retention_seconds: Annotated[
         float,
         Meta(

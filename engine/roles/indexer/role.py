@@ -24,6 +24,7 @@ from engine.roles.indexer import position as positions
 from engine.roles.indexer import session as sessions
 from engine.roles.indexer import tables
 from engine.roles.indexer.reader import Reader
+from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
 from engine.roles.indexer.writer import Writer
 
@@ -54,6 +55,7 @@ class IndexerRole:
         self._settings = settings
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._counters = sessions.Counters()
+        self._stages = Stages()
         self._state = "starting"
         self._owned: list[int] = []
 
@@ -128,6 +130,7 @@ class IndexerRole:
                     source=streams.LIVE,
                     positions={s: p.in_epoch(epoch) for s, p in held.items()},
                     clock=time.time,
+                    stages=self._stages,
                 ),
                 trimmer=Trimmer(
                     self._keys,
@@ -139,6 +142,7 @@ class IndexerRole:
                 source=streams.LIVE,
                 epoch_mark=mark,
                 counters=self._counters,
+                stages=self._stages,
             )
             logger.info("ready, owning shards %s", _ranges(lease.shards))
             self._state, self._owned = "running", lease.shards
@@ -178,6 +182,7 @@ class IndexerRole:
             "state": self._state,
             "shards": self._owned,
             "counters": dataclasses.asdict(self._counters),
+            "seconds": self._stages.report(),
         }
 
     async def _log_progress(self) -> None:

@@ -20,12 +20,13 @@ from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
 from engine.roles.indexer import reader as readers
 from engine.roles.indexer import trim
+from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
     import asyncpg
 
     from engine.adapters import resp
-    from engine.core import streams
+    from engine.core import codec, streams
     from engine.roles.indexer.reader import Reader, ShardEntries
     from engine.roles.indexer.writer import Writer
 
@@ -67,6 +68,7 @@ class Session:
     source: str
     epoch_mark: bytes
     counters: Counters
+    stages: Stages
     _read_to: dict[int, str] = field(default_factory=dict)
     _renewed_at: float = 0.0
     _upkept_at: float = 0.0
@@ -86,27 +88,35 @@ class Session:
         reading = self._start_read()
         try:
             while True:
-                await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                with self.stages(Stage.WAIT):
+                    await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if stop.is_set():
                     return
-                batch = reading.result()
+                batch, decoded = reading.result()
                 for part in batch:
                     self._read_to[part.shard] = part.last_id
                 reading = self._start_read()
-                if batch:
-                    await self._commit(batch)
-                await self._upkeep(idle=not batch)
+                if decoded is not None:
+                    await self._commit(batch, decoded)
+                with self.stages(Stage.UPKEEP):
+                    await self._upkeep(idle=not batch)
         finally:
             for task in (reading, stopping):
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, errors.StoreError):
+                with contextlib.suppress(asyncio.CancelledError, errors.HeadraceError):
                     await task
 
-    def _start_read(self) -> asyncio.Task[list[ShardEntries]]:
-        return asyncio.create_task(self.reader.read(self._read_to, BLOCK_MS))
+    def _start_read(self) -> asyncio.Task[tuple[list[ShardEntries], codec.Batch | None]]:
+        """Read and decode the next batch while the present one is written: two in memory."""
 
-    async def _commit(self, batch: list[ShardEntries]) -> None:
-        done = await self.writer.write(batch)
+        async def read() -> tuple[list[ShardEntries], codec.Batch | None]:
+            batch = await self.reader.read(self._read_to, BLOCK_MS)
+            return batch, await self.writer.decode(batch) if batch else None
+
+        return asyncio.create_task(read())
+
+    async def _commit(self, batch: list[ShardEntries], decoded: codec.Batch) -> None:
+        done = await self.writer.write(batch, decoded)
         now = time.monotonic()
         for shard, (events, size) in done.weights.items():
             entry_id = self.writer.positions[shard].entry_id

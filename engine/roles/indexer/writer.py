@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,14 @@ import asyncpg
 
 from engine import errors
 from engine.adapters import postgres
+from engine.core import codec
 from engine.roles.indexer import position as positions
+from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.collections.statements import Statements
-    from engine.core import codec
     from engine.roles.indexer.lease import Lease
     from engine.roles.indexer.position import Position
     from engine.roles.indexer.reader import ShardEntries
@@ -80,8 +82,26 @@ class Writer:
     positions: dict[int, Position]
     clock: Callable[[], float]
     """Unix seconds; judges revs from the future."""
+    stages: Stages
 
-    async def write(self, batch: list[ShardEntries]) -> Committed:
+    async def decode(self, batch: list[ShardEntries]) -> codec.Batch:
+        """Read, validate and order the entries of a batch; needs no store.
+
+        May run while an earlier batch is being written. What that batch holds is
+        then not known yet: an event that a relay repeats across the two is
+        recognised by its rev or time when it is folded.
+
+        Raises:
+            UnknownEnvelope: an entry is of a newer version.
+        """
+        shards = [(part.shard, self.positions[part.shard].held(), part.entries) for part in batch]
+        with self.stages(Stage.DECODE):
+            try:
+                return await asyncio.to_thread(self.plan.decode, shards, now=self.clock())
+            except codec.UnknownEnvelopeError as error:
+                raise errors.UnknownEnvelope(f"{error}: upgrade this indexer") from error
+
+    async def write(self, batch: list[ShardEntries], decoded: codec.Batch) -> Committed:
         """Commit every entry of the batch; on return the rows and positions are committed.
 
         Committed means visible and crash-safe as a whole; flushed to disk a
@@ -89,15 +109,16 @@ class Writer:
 
         Raises:
             LeaseLost: nothing was written, another process owns a shard.
-            UnknownEnvelope: an entry is of a newer version; nothing was written.
+            StreamsTorn: nothing was written, the streams were made anew.
             StoreError: Postgres failed; nothing was written.
         """
         done = Committed()
-        await self._write(batch, done)
+        await self._write(batch, decoded, done)
         return done
 
-    async def _write(self, batch: list[ShardEntries], done: Committed) -> None:
-        decoded = await asyncio.to_thread(self._decode, batch)
+    async def _write(
+        self, batch: list[ShardEntries], decoded: codec.Batch, done: Committed
+    ) -> None:
         voided: list[tuple[int, str]] = []
         replays = 0
         while True:
@@ -113,7 +134,7 @@ class Writer:
                 halves = _halves(batch)
                 if halves is not None:
                     for half in halves:
-                        await self._write(half, done)
+                        await self._write(half, await self.decode(half), done)
                     return
                 known = {op for op, _ in voided}
                 if refusal.op is not None and refusal.op not in known:
@@ -131,10 +152,6 @@ class Writer:
                 if replays > MAX_REPLAYS:
                     raise errors.StoreError(f"{replays} conflicts in a row") from conflict
 
-    def _decode(self, batch: list[ShardEntries]) -> codec.Batch:
-        shards = [(part.shard, self.positions[part.shard].held(), part.entries) for part in batch]
-        return self.plan.decode(shards, now=self.clock())
-
     async def _commit(
         self,
         batch: list[ShardEntries],
@@ -143,19 +160,11 @@ class Writer:
         done: Committed,
     ) -> None:
         moved = {part.shard: self.positions[part.shard].copy() for part in batch}
-        async with postgres.translated_errors(), self.conn.transaction():
-            await self.lease.lock()
-            known = {
-                name: await self.conn.fetchval(self.statements.lookups[name], *parameters)
-                for name, parameters in decoded.lookups()
-            }
-            changes = await asyncio.to_thread(decoded.fold, known, voided)
-            rows = await self._apply(changes)
-            for part in batch:
-                moved[part.shard].advance(part.last_id, len(part.entries))
-            for shard, relay, seq, outcomes in changes.tally():
-                moved[shard].record(relay, seq, outcomes)
-            await positions.store(self.conn, self.sql, self.source, list(moved.values()))
+        async with postgres.translated_errors():
+            async with self.conn.transaction():
+                rows = await self._work(batch, decoded, voided, moved)
+                ended = time.perf_counter()
+            self.stages.add(Stage.COMMIT, ended)
         self.positions.update(moved)
         done.ops += decoded.ops
         done.entries += decoded.entries
@@ -164,26 +173,53 @@ class Writer:
             before = done.weights.get(shard, (0, 0))
             done.weights[shard] = (before[0] + events, before[1] + size)
 
-    async def _apply(self, changes: codec.Changes) -> int:
-        """Perform the changes; rows copied."""
+    async def _work(
+        self,
+        batch: list[ShardEntries],
+        decoded: codec.Batch,
+        voided: list[tuple[int, str]],
+        moved: dict[int, Position],
+    ) -> int:
+        """Everything between BEGIN and COMMIT; rows copied. ``moved`` is advanced."""
+        with self.stages(Stage.LOCK):
+            await self.lease.lock()
+        with self.stages(Stage.KNOWN_ROWS):
+            known = {
+                name: await self.conn.fetchval(self.statements.lookups[name], *parameters)
+                for name, parameters in decoded.lookups()
+            }
+        with self.stages(Stage.FOLD):
+            changes = await asyncio.to_thread(decoded.fold, known, voided)
+        with self.stages(Stage.DELETE):
+            await self._execute(changes.deletes())
+        with self.stages(Stage.COPY):
+            rows = await self._copy(changes)
+        with self.stages(Stage.STATEMENTS):
+            await self._execute(changes.statements())
+        for part in batch:
+            moved[part.shard].advance(part.last_id, len(part.entries))
+        for shard, relay, seq, outcomes in changes.tally():
+            moved[shard].record(relay, seq, outcomes)
+        with self.stages(Stage.POSITIONS):
+            await positions.store(self.conn, self.sql, self.source, list(moved.values()))
+        return rows
+
+    async def _copy(self, changes: codec.Changes) -> int:
         rows = 0
-        for name, parameters in changes.deletes():
-            await self._execute(name, parameters)
         for index, (table, payload, count) in enumerate(changes.copies()):
             try:
                 await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
             except _BAD_DATA as refusal:
                 raise _refused(refusal, index, changes) from refusal
             rows += count
-        for name, parameters in changes.statements():
-            await self._execute(name, parameters)
         return rows
 
-    async def _execute(self, name: str, parameters: list[str]) -> None:
-        try:
-            await self.conn.execute(self.statements.writes[name], *parameters)
-        except _BAD_DATA as refusal:
-            raise _Refused(None, f"{name}: {refusal}") from refusal
+    async def _execute(self, statements: list[tuple[str, list[str]]]) -> None:
+        for name, parameters in statements:
+            try:
+                await self.conn.execute(self.statements.writes[name], *parameters)
+            except _BAD_DATA as refusal:
+                raise _Refused(None, f"{name}: {refusal}") from refusal
 
 
 _BAD_DATA = (
