@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,34 +22,14 @@ from tests.free_port import free_port
 START_SECONDS = 30.0
 
 
-class Deployment:
-    """`headrace up` as a child process; a context manager that stops it."""
+class Process:
+    """One `headrace ...`; a context manager that stops it."""
 
-    def __init__(
-        self,
-        network: Mapping[str, str],
-        database_url: str,
-        redis_url: str,
-        *,
-        indexers: int = 1,
-        log: Path,
-        extra: Mapping[str, str] | None = None,
-        arguments: Sequence[str] = (),
-    ) -> None:
-        self.port = free_port()
-        self.log = log
+    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.arguments = tuple(arguments)
-        self.environment = {
-            **os.environ,
-            **network,
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "INDEXER_PROCESSES": str(indexers),
-            "METRICS_PORT": str(self.port),
-            "METRICS_HOST": "127.0.0.1",
-            "DATA_DIR": str(log.parent / "data"),
-            **(extra or {}),
-        }
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environ}
+        self.log = log
+        self.prefix: tuple[str, ...] = ()  # of the command line, as `timeout 3`
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -59,14 +39,28 @@ class Deployment:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def start(self) -> None:
+        """In a session of its own, as from a terminal: it leads its group."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "up", *self.arguments],
+                [*self.prefix, sys.executable, "-m", "engine", *self.arguments],
                 env=self.environment,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                start_new_session=True,
             )
+
+    def signal(self, which: signal.Signals = signal.SIGTERM, *, group: bool = False) -> float:
+        """Send a signal, and say when."""
+        at = time.monotonic()
+        os.killpg(self.pid, which) if group else os.kill(self.pid, which)
+        return at
 
     def stop(self) -> int:
         """TERM, and the exit code."""
@@ -86,7 +80,57 @@ class Deployment:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not caught up after {seconds} s:\n{self.tail()}") from None
+            raise AssertionError(f"not ended after {seconds} s:\n{self.tail()}") from None
+
+    def until(self, what: str, condition: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
+        """Poll until a condition holds while the process runs; what it returned."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, f"ended while waiting for {what}:\n{self.tail()}"
+            if found := condition():
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{what}: not within {seconds} s\n{self.tail()}")
+
+    def says(self, words: str) -> bool:
+        """Whether its log has these words."""
+        return words in self.log.read_text(errors="replace")
+
+    def until_says(self, words: str, seconds: float = START_SECONDS) -> None:
+        """Wait for words in its log."""
+        self.until(words, lambda: self.says(words), seconds)
+
+    def tail(self, size: int = 6000) -> str:
+        return self.log.read_text(errors="replace")[-size:]
+
+
+class Deployment(Process):
+    """`headrace up` as a child process; a context manager that stops it."""
+
+    def __init__(
+        self,
+        network: Mapping[str, str],
+        database_url: str,
+        redis_url: str,
+        *,
+        indexers: int = 1,
+        log: Path,
+        extra: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.port = free_port()
+        environment = {
+            **network,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "INDEXER_PROCESSES": str(indexers),
+            "METRICS_PORT": str(self.port),
+            "METRICS_HOST": "127.0.0.1",
+            "DATA_DIR": str(log.parent / "data"),
+            **(extra or {}),
+        }
+        super().__init__(("up", *arguments), environment, log)
 
     def status(self) -> dict[str, Any]:
         """What the status server answers; empty while it does not answer."""
@@ -128,5 +172,54 @@ class Deployment:
             return None
         return pid
 
-    def tail(self, size: int = 6000) -> str:
-        return self.log.read_text(errors="replace")[-size:]
+
+def progress(status: dict[str, Any]) -> tuple[int, int]:
+    """Received and indexed seq of the one relay."""
+    relays = list(status.get("relays", {}).values())
+    if not relays:
+        return 0, 0
+    return relays[0].get("received_seq") or 0, relays[0].get("indexed_seq") or 0
+
+
+def past(seq: int) -> Callable[[dict[str, Any]], bool]:
+    """Condition for `wait_for`: so much is received."""
+    return lambda status: progress(status)[0] >= seq
+
+
+def settle(run: Deployment, last: int, seconds: float = 60) -> None:
+    """Wait until all up to a seq is indexed, no identity is due, and every stream is empty."""
+
+    def done(status: dict[str, Any]) -> bool:
+        streams = status.get("streams", {})
+        return (
+            progress(status) == (last, last)
+            and status.get("identity", {}).get("due") == 0
+            and bool(streams)
+            and all(stream.get("entries") == 0 for stream in streams.values())
+        )
+
+    run.wait_for("everything indexed and every stream empty", done, seconds)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one, however deep."""
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        parent = todo.pop()
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                below = {int(child) for child in children.read_text().split()}
+            except OSError:  # it just ended
+                continue
+            todo += below - found
+            found |= below
+    return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -15,7 +14,7 @@ from engine.adapters import embedded
 from engine.simulate import network as networks
 from engine.simulate import server
 from engine.simulate.server import Server
-from tests.system.deployment import Deployment
+from tests.system.deployment import Deployment, past, settle
 from tests.system.golden import differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(240)]
@@ -37,34 +36,6 @@ def running(
             yield run, relay
 
 
-def progress(status: dict[str, Any]) -> tuple[int, int]:
-    """Received and indexed seq of the one relay."""
-    relays = list(status.get("relays", {}).values())
-    if not relays:
-        return 0, 0
-    return relays[0].get("received_seq") or 0, relays[0].get("indexed_seq") or 0
-
-
-def past(seq: int) -> Callable[[dict[str, Any]], bool]:
-    return lambda status: progress(status)[0] >= seq
-
-
-def settle(run: Deployment, relay: Server) -> None:
-    """Wait until all is indexed, no identity is due, and every stream is empty."""
-    last = relay.network.frames.last_seq
-
-    def done(status: dict[str, Any]) -> bool:
-        streams = status.get("streams", {})
-        return (
-            progress(status) == (last, last)
-            and status.get("identity", {}).get("due") == 0
-            and bool(streams)
-            and all(stream.get("entries") == 0 for stream in streams.values())
-        )
-
-    run.wait_for("everything indexed and every stream empty", done, 60)
-
-
 @pytest.mark.parametrize("role", ["firehose", "indexer"])
 def test_kill_9_anywhere_leaves_the_same_tables(
     shared: Path, tmp_path: Path, database: str, redis_url: str, role: str
@@ -76,7 +47,7 @@ def test_kill_9_anywhere_leaves_the_same_tables(
             pid = run.kill(role, which=seq // 100)
             if pid is not None:
                 killed.add(pid)
-        settle(run, relay)
+        settle(run, relay.network.frames.last_seq)
     assert len(killed) >= 4
     assert differences(shared, NETWORK, database) == ""
 
@@ -91,7 +62,7 @@ def test_flushall_in_the_middle_loses_nothing(
                 assert client.exists("headrace:epoch")
                 client.flushall()
                 run.wait_for("a new epoch", lambda _: client.exists("headrace:epoch"))
-        settle(run, relay)
+        settle(run, relay.network.frames.last_seq)
     assert differences(shared, NETWORK, database) == ""
 
 
@@ -106,7 +77,7 @@ def test_one_deleted_stream_loses_nothing(
             run.wait_for(
                 "a new epoch", lambda _: client.get("headrace:epoch") not in (None, before)
             )
-        settle(run, relay)
+        settle(run, relay.network.frames.last_seq)
     assert differences(shared, NETWORK, database) == ""
 
 
@@ -118,7 +89,7 @@ def test_redis_restarted_without_its_data_loses_nothing(
         own_valkey.kill()
         time.sleep(0.5)
         own_valkey.start()
-        settle(run, relay)
+        settle(run, relay.network.frames.last_seq)
     assert differences(shared, NETWORK, database) == ""
 
 
@@ -132,5 +103,5 @@ def test_postgres_restart_loses_nothing(
             stop()
             time.sleep(0.3)
             own_postgres.start()
-        settle(run, relay)
+        settle(run, relay.network.frames.last_seq)
     assert differences(shared, NETWORK, database) == ""
