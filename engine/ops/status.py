@@ -14,7 +14,7 @@ empty. Reading costs a few round trips and no scan, whatever the size of the tab
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -159,7 +159,8 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     Args:
         redis: None where Redis is away.
         postgres: None where Postgres is away.
-        hosts: canonical names of the relays in the settings, which are listed in any case.
+        hosts: canonical names of the relays in the settings, for as long as neither Postgres
+            nor an ingester names any.
     """
     status = Status(at=time.time())
     told = redis or RedisFacts()
@@ -171,7 +172,8 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     stream = _stream(told, known, has_redis=redis is not None)
     status.streams[streams.LIVE] = stream
     rows = {row.host: row for row in known.relays}
-    for host in sorted({*hosts, *rows}):
+    reported = {host for process in told.processes.values() for host in process.get("relays", ())}
+    for host in sorted({*rows, *reported} or hosts):
         status.relays[host] = _relay(host, rows.get(host), told, known, stream)
     if redis is None:
         for relay in status.relays.values():
@@ -209,7 +211,6 @@ def _relay(
     for process in told.processes.values():
         _take_report(relay, process, host)
     if row is None:
-        relay.lag_seconds = 0.0
         return relay
     relay.generation = row.generation
     relay.indexed_seq = indexed_seq(row, relay.received_seq, known.positions, stream)
@@ -259,27 +260,27 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
         relay.notices = {str(name): int(count) for name, count in notices.items()}
 
 
-def caught_up(status: Status) -> bool:
+def caught_up(status: Status, hosts: Iterable[str]) -> bool:
     """Whether everything received is indexed and no identity is due.
 
-    True only where both stores answered and every relay was reached. Silence of the relays is
-    for the caller to judge, over time.
+    True only where both stores answered and every one of these relays was reached; a relay that
+    was given up does not count. Silence of the relays is for the caller to judge, over time.
     """
     return (
         not status.errors
-        and bool(status.relays)
-        and all(
-            relay.connected
-            and relay.generation is not None
-            and relay.lag_seconds == 0.0
-            and relay.indexed_seq
-            == (relay.indexed_seq if relay.received_seq is None else relay.received_seq)
-            for relay in status.relays.values()
-        )
+        and all(host in status.relays and _all_indexed(status.relays[host]) for host in hosts)
         and not any(
             shard.waiting for source in status.streams.values() for shard in source.shards.values()
         )
         and status.identity.due == 0
+    )
+
+
+def _all_indexed(relay: Relay) -> bool:
+    return (
+        relay.connected is True
+        and relay.generation is not None
+        and relay.received_seq in (None, relay.indexed_seq)
     )
 
 

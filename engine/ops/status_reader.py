@@ -51,7 +51,10 @@ class StatusReader:
     async def collect(self) -> Status:
         """One reading. Never raises for a store that is away."""
         async with self._lock:
-            return await self._collect()
+            known = set(self._hosts_known)
+            found = await self._collect()
+            # Cursors are read first, so a relay met only in Postgres needs a second reading.
+            return found if self._hosts_known <= known else await self._collect()
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -96,13 +97,23 @@ def _show_where_to_look(settings: Settings, data_dir: Path, *, keep: bool) -> No
     print("\nWhere to look, " + ("now, from another terminal:" if keep else "while it runs:"))
     print(f"  {psql} '{settings.database_url}'")
     print(f"  redis-cli -s {socket}")
-    print(f"  DATA_DIR={data_dir} headrace status")
+    command = _command()
+    print(f"  DATA_DIR={data_dir} {command} status")
     if not keep:
-        print("It ends now; `headrace demo --keep` goes on running.")
+        print(f"It ends now; `{command} demo --keep` goes on running.")
     print(
-        "\nThe real network: `headrace up` reads the relays of INGESTER_RELAY_HOSTS, by default\n"
+        f"\nThe real network: `{command} up` reads the relays of INGESTER_RELAY_HOSTS, by default\n"
         f"  {', '.join(Settings().ingester.relay_hosts)}\n"
-        "into DATABASE_URL over REDIS_URL; make the tables there with `headrace schema create`.\n"
+        f"into DATABASE_URL over REDIS_URL; make the tables there with `{command} schema create`.\n"
         "Every setting: docs/SETTINGS.md.",
         flush=True,
+    )
+
+
+def _command() -> str:
+    """How to type ``headrace`` here: as a path where this one is inside the working directory."""
+    path = Path(sys.executable).parent / "headrace"
+    here = Path.cwd()
+    return (
+        str(path.relative_to(here)) if path.is_relative_to(here) and path.exists() else "headrace"
     )

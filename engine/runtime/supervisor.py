@@ -22,6 +22,7 @@ import msgspec
 
 from engine import log
 from engine.adapters import embedded
+from engine.core import streams
 from engine.ops import schema_commands, status
 from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
@@ -255,7 +256,8 @@ class _Watch:
 
     async def _until(self, snapshots: Snapshots) -> None:
         loop = asyncio.get_running_loop()
-        silence = Silence()
+        hosts = map(streams.canonical_host, self._settings.ingester.relay_hosts)
+        silence = Silence(list(hosts))
         shown_at, shown = 0.0, ""
         while True:
             found = await snapshots.status()
@@ -286,14 +288,16 @@ class _Watch:
 class Silence:
     """Judges over time whether everything there is has been indexed."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: list[str]) -> None:
+        """Judge by these relays, in their canonical names."""
+        self._hosts = hosts
         self._seqs: dict[str, int | None] = {}
         self._since: float | None = None  # caught up without a break from then on
 
     def observe(self, found: Status, now: float) -> bool:
         """Take one reading; True after ``SILENCE_SECONDS`` of being caught up without a new seq."""
         seqs = {host: relay.received_seq for host, relay in found.relays.items()}
-        if not status.caught_up(found):
+        if not status.caught_up(found, self._hosts):
             self._since = None
             return False
         if self._since is None or seqs != self._seqs:

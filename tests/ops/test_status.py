@@ -112,14 +112,26 @@ def caught_up_status() -> Status:
 
 
 def test_caught_up_when_all_is_indexed_and_nothing_is_due() -> None:
-    assert status.caught_up(caught_up_status())
+    assert status.caught_up(caught_up_status(), [HOST])
 
 
 def test_caught_up_before_any_frame_needs_a_connection() -> None:
     found = status.assemble(told({0: "0-0"}, received=None), known(("e", "0-0", None)), [HOST])
-    assert status.caught_up(found)
+    assert status.caught_up(found, [HOST])
     found.relays[HOST].connected = False
-    assert not status.caught_up(found)
+    assert not status.caught_up(found, [HOST])
+
+
+def test_caught_up_ignores_a_relay_that_was_given_up() -> None:
+    found = caught_up_status()
+    found.relays["old.example"] = status.Relay(received_seq=9, indexed_seq=7, generation=1)
+    assert status.caught_up(found, [HOST])
+    assert not status.caught_up(found, [HOST, "new.example"])
+
+
+def test_assemble_lists_relays_that_are_known_rather_than_those_of_other_settings() -> None:
+    found = status.assemble(told({0: "9-0"}), known(("e", "9-0", 100)), ["default.example"])
+    assert list(found.relays) == [HOST]
 
 
 def test_not_caught_up_while_anything_is_open() -> None:
@@ -135,7 +147,7 @@ def test_not_caught_up_while_anything_is_open() -> None:
     ):
         found = caught_up_status()
         change(found)
-        opened.append(status.caught_up(found))
+        opened.append(status.caught_up(found, [HOST]))
     assert opened == [False] * 7
 
 

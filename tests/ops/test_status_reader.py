@@ -106,6 +106,17 @@ async def test_collect_tells_received_and_indexed(
     assert (await reader.collect()).relays[HOST].indexed_seq == 30
 
 
+async def test_collect_with_other_settings_still_tells_the_deployments_relays(
+    settings: Settings, client: redis.asyncio.Redis, conn: asyncpg.Connection
+) -> None:
+    await fill(client, conn)
+    reader = StatusReader(msgspec.structs.replace(settings, ingester=IngesterSettings()))
+    found = await reader.collect()
+    await reader.close()
+    assert list(found.relays) == [HOST]
+    assert found.relays[HOST].received_seq == 30
+
+
 async def test_collect_after_flushall_reports_what_postgres_holds(
     reader: StatusReader, client: redis.asyncio.Redis, conn: asyncpg.Connection
 ) -> None:
@@ -114,7 +125,7 @@ async def test_collect_after_flushall_reports_what_postgres_holds(
     found = await reader.collect()
     assert found.errors == []
     assert (found.relays[HOST].received_seq, found.relays[HOST].indexed_seq) == (None, 5)
-    assert not status.caught_up(found)
+    assert not status.caught_up(found, [HOST])
 
 
 async def test_collect_counts_identities_letters_gaps_and_resyncs(
@@ -178,7 +189,7 @@ async def test_collect_without_a_store_names_it_and_keeps_the_rest(
         assert found.errors[0].startswith(lost)
         seqs = (found.relays[HOST].received_seq, found.relays[HOST].indexed_seq)
         assert seqs == ((None, 5) if lost == "Redis: " else (30, None))
-        assert not status.caught_up(found)
+        assert not status.caught_up(found, [HOST])
 
 
 async def test_collect_goes_on_after_a_store_came_back(
