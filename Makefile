@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 NATIVE := native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 
-.PHONY: help setup demo test lint types native-test docs lock clean
+.PHONY: help setup demo test bench lint types native-test docs lock clean
 
 help:                          ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -31,6 +31,10 @@ demo: setup                    ## a small network from nothing to rows in Postgr
 
 test: setup native-test        ## all tests, against servers started from wheels
 	$(BIN)/pytest -q
+
+bench: setup                   ## decode, frames to Redis, frames to rows; see bench/README.md
+	$(BIN)/pytest -q -s bench/bench_decode.py
+	$(BIN)/python bench/end_to_end.py --ops 200000
 
 native-test: setup             ## tests of the crate, without an interpreter
 	cd native && cargo test -q --no-default-features

@@ -1,4 +1,4 @@
-"""``GET /status`` on METRICS_PORT: the JSON of ``headrace status --json``.
+"""On METRICS_PORT: ``GET /status``, the JSON of ``headrace status --json``, and ``GET /metrics``.
 
 Made to be polled: however many ask, the stores are read at most every
 ``FRESH_SECONDS``, and only when somebody asks.
@@ -11,8 +11,10 @@ import errno
 import logging
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from engine import log
+from engine.ops import metrics
 from engine.ops import status as report
 from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
@@ -60,8 +62,14 @@ async def serve(settings: Settings, snapshots: Snapshots) -> web.AppRunner | Non
         del request
         return web.Response(body=await snapshots.json(), content_type="application/json")
 
+    async def measure(request: web.Request) -> web.Response:
+        del request
+        body = metrics.render(await snapshots.status())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
     application = web.Application()
     application.router.add_get("/status", answer)
+    application.router.add_get("/metrics", measure)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, settings.metrics_host, settings.metrics_port)
