@@ -39,10 +39,12 @@ def _live_events(status: Status) -> float:
 
 
 def _indexed(status: Status) -> float:
-    return sum(
-        process.get("counters", {}).get("ops", 0)
-        for process in status.processes.values()
-        if process.get("role") == "indexer"
+    return float(
+        sum(
+            process.get("counters", {}).get("ops", 0)
+            for process in status.processes.values()
+            if process.get("role") == "indexer"
+        )
     )
 
 
