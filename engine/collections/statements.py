@@ -31,13 +31,18 @@ def _array(number: int) -> str:
     return f"(${number}::text)::text[]"
 
 
+def _one_of(number: int) -> str:
+    """A condition's right side. The sub-select reads the literal once, and not for every row."""
+    return f"= ANY((SELECT {_array(number)})::text[])"
+
+
 def lookup_rows(table: Table, unique: tuple[str, ...] = ()) -> str:
     """Which of these uris have a row, and what their unique keys are. $1 uris."""
     columns = ", ".join(quoted(name) for name in ("uri", *unique))
     return (
         f"SELECT coalesce(json_agg(json_build_array({columns})), '[]')::text\n"
         f"FROM {quoted(table.name)}\n"
-        f"WHERE uri = ANY({_array(1)})"
+        f"WHERE uri {_one_of(1)}"
     )
 
 
@@ -60,7 +65,7 @@ def lookup_keys(table: Table, unique: tuple[str, ...]) -> str:
 
 def delete_rows(table: Table) -> str:
     """Remove rows by the first column of the primary key. $1 uris, sorted."""
-    return f"DELETE FROM {quoted(table.name)}\nWHERE {quoted(table.key[0])} = ANY({_array(1)})"  # noqa: S608
+    return f"DELETE FROM {quoted(table.name)}\nWHERE {quoted(table.key[0])} {_one_of(1)}"  # noqa: S608
 
 
 def updated(table: Table) -> list[Column]:
@@ -79,7 +84,7 @@ def update_rows(table: Table) -> str:
     return (
         f"UPDATE {quoted(table.name)} AS old SET\n    {values}\n"
         f"FROM unnest(\n    {arrays}\n) AS new({columns})\n"
-        f"WHERE old.uri = new.uri AND old.uri = ANY({_array(1)})"
+        f"WHERE old.uri = new.uri AND old.uri {_one_of(1)}"
     )
 
 

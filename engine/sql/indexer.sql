@@ -2,6 +2,7 @@
 --
 -- Every parameter but those of scalars is one array literal as text: no list of
 -- values crosses the driver. A look-up answers one row of one column: a JSON array.
+-- ``(SELECT ...)`` reads a literal once, and not again for each row that it is compared with.
 
 -- name: lookup_repos
 -- What is applied of these repositories, locked in DID order until the end of the transaction.
@@ -9,7 +10,7 @@
 WITH locked AS (
     SELECT did, rev, resync, account_time, identity_time, active, status
     FROM {state}.repo
-    WHERE did = ANY(($1::text)::text[])
+    WHERE did = ANY((SELECT ($1::text)::text[])::text[])
     ORDER BY did
     FOR UPDATE
 )
@@ -28,7 +29,7 @@ FROM actor
 LEFT JOIN LATERAL (
     SELECT time FROM {state}.identity_due WHERE did = actor.did OFFSET 0
 ) AS due ON true
-WHERE actor.did = ANY(($1::text)::text[]);
+WHERE actor.did = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- name: upsert_repos
 -- What is applied of a repository, as a whole: its row is locked or did not exist.
@@ -59,7 +60,7 @@ ON CONFLICT (did) DO NOTHING;
 -- $1 DIDs, sorted; $2 status.
 UPDATE actor SET "upstreamStatus" = new.status
 FROM unnest(($1::text)::text[], ($2::text)::text[]) AS new(did, status)
-WHERE actor.did = new.did AND actor.did = ANY(($1::text)::text[]);
+WHERE actor.did = new.did AND actor.did = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- name: upsert_actor_sync
 -- The commit a repository is at; a rev never goes backwards.

@@ -1,7 +1,7 @@
 -- lookup_actor_block
 SELECT coalesce(json_agg(json_build_array("uri", "creator", "subjectDid")), '[]')::text
 FROM "actor_block"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_actor_block_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_actor_block
 DELETE FROM "actor_block"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "actor_block" ("uri", "cid", "creator", "subjectDid", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

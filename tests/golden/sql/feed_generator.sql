@@ -1,11 +1,11 @@
 -- lookup_feed_generator
 SELECT coalesce(json_agg(json_build_array("uri")), '[]')::text
 FROM "feed_generator"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- delete_feed_generator
 DELETE FROM "feed_generator"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "feed_generator" ("uri", "cid", "creator", "feedDid", "displayName", "description", "descriptionFacets", "avatarCid", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

@@ -1,7 +1,7 @@
 -- lookup_like
 SELECT coalesce(json_agg(json_build_array("uri", "subject", "creator")), '[]')::text
 FROM "like"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_like_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_like
 DELETE FROM "like"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "like" ("uri", "cid", "creator", "subject", "subjectCid", "via", "viaCid", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

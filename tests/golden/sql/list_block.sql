@@ -1,7 +1,7 @@
 -- lookup_list_block
 SELECT coalesce(json_agg(json_build_array("uri", "creator", "subjectUri")), '[]')::text
 FROM "list_block"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_list_block_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_list_block
 DELETE FROM "list_block"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "list_block" ("uri", "cid", "creator", "subjectUri", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

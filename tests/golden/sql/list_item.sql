@@ -1,7 +1,7 @@
 -- lookup_list_item
 SELECT coalesce(json_agg(json_build_array("uri", "listUri", "subjectDid")), '[]')::text
 FROM "list_item"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_list_item_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_list_item
 DELETE FROM "list_item"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "list_item" ("uri", "cid", "creator", "subjectDid", "listUri", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

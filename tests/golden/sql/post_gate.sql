@@ -1,7 +1,7 @@
 -- lookup_post_gate
 SELECT coalesce(json_agg(json_build_array("uri", "postUri")), '[]')::text
 FROM "post_gate"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_post_gate_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_post_gate
 DELETE FROM "post_gate"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "post_gate" ("uri", "cid", "creator", "postUri", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

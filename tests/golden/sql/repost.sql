@@ -1,7 +1,7 @@
 -- lookup_repost
 SELECT coalesce(json_agg(json_build_array("uri", "creator", "subject")), '[]')::text
 FROM "repost"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_repost_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_repost
 DELETE FROM "repost"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "repost" ("uri", "cid", "creator", "subject", "subjectCid", "via", "viaCid", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

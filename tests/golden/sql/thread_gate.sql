@@ -1,7 +1,7 @@
 -- lookup_thread_gate
 SELECT coalesce(json_agg(json_build_array("uri", "postUri")), '[]')::text
 FROM "thread_gate"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_thread_gate_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_thread_gate
 DELETE FROM "thread_gate"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "thread_gate" ("uri", "cid", "creator", "postUri", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);

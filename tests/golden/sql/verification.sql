@@ -1,7 +1,7 @@
 -- lookup_verification
 SELECT coalesce(json_agg(json_build_array("uri", "subject", "creator")), '[]')::text
 FROM "verification"
-WHERE uri = ANY(($1::text)::text[]);
+WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- lookup_verification_key
 SELECT coalesce(json_agg(json_build_array(wanted.k1, wanted.k2, held.uri)), '[]')::text
@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
 
 -- delete_verification
 DELETE FROM "verification"
-WHERE "uri" = ANY(($1::text)::text[]);
+WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
 COPY "verification" ("uri", "cid", "creator", "rkey", "subject", "handle", "displayName", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);
