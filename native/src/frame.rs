@@ -4,7 +4,8 @@
 //! lexicon); deprecated fields (`rebase`, `tooBig`, `blobs`) may be absent. What fails
 //! becomes a rejected frame, with seq and DID where they could be read; a bad op of
 //! a good commit costs that op alone. Records are found in the CAR and cut out,
-//! never decoded. Signatures, proofs and revs are judged downstream.
+//! never decoded; together they are no larger than a CAR may be, though every op may name
+//! the same block. Signatures, proofs and revs are judged downstream.
 
 use std::borrow::Cow;
 
@@ -284,8 +285,13 @@ fn read_commit<'a>(
         rejected: Vec::new(),
         blocks: Vec::new(),
     };
+    let mut room = COMMIT_CAR.bytes;
     for op in ops {
-        read_op(op, &car, filter, &mut out)?;
+        read_op(op, &car, filter, &mut room, &mut out)?;
+    }
+    // Changes that an older host left out: they are missing, and nobody says how many.
+    if ops.is_empty() && fields.too_big.bool() == Some(true) {
+        reject(Reason::TooBig, "".into(), None, &mut out);
     }
     Ok(out)
 }
@@ -295,11 +301,12 @@ fn data_of<'a>(car: &Car<'a>, commit: Cid<'a>) -> Option<Cid<'a>> {
     decode_record(car.get(commit)?).ok()?.get("data")?.as_link()
 }
 
-/// Put one op where it belongs: carried, filtered or rejected.
+/// Put one op where it belongs: carried, filtered or rejected. A record takes of `room`.
 fn read_op<'a>(
     op: &OpFields<'a>,
     car: &Car<'a>,
     filter: &Filter,
+    room: &mut usize,
     out: &mut Commit<'a>,
 ) -> Result<(), Rejection> {
     let action = text_or_absent(&op.action, "ops.action")?;
@@ -326,6 +333,11 @@ fn read_op<'a>(
                 reject(Reason::MissingBlock, path, cid, out);
                 return Ok(());
             };
+            let Some(left) = room.checked_sub(record.len()) else {
+                reject(Reason::TooBig, path, cid, out);
+                return Ok(());
+            };
+            *room = left;
             (cid, Some(record))
         }
     };

@@ -66,6 +66,26 @@ def test_deprecated_fields_are_ignored_and_unknown_ones_forgotten() -> None:
     assert commit(made.commit_frame(**extra)) == plain
 
 
+def test_records_of_a_commit_are_together_no_larger_than_a_car() -> None:
+    """Two hundred ops may name one block: an entry must not carry it two hundred times."""
+    cid, block = made.record_block("x" * 700_000)
+    paths = [f"app.bsky.feed.post/{number}" for number in range(200)]
+    ops = [{"action": "create", "path": path, "cid": cid} for path in paths]
+    frame = made.commit_frame(ops=ops, blocks=made.car([], [(cid, block)]))
+    entry = commit(frame)
+    assert [op.path for op in entry.ops] == paths[:2]
+    too_big = (wire.Reason.TOO_BIG, cid)
+    assert [(REASONS[op.reason], op.cid) for op in entry.rejected] == [too_big] * 198
+    assert sum(size for _, _, _, size in made.decode([frame]).weights()) < 2_000_000
+
+
+def test_changes_that_a_host_left_out_are_one_rejected_op() -> None:
+    entry = commit(made.commit_frame(tooBig=True, ops=[]))
+    assert entry.rejected == [wire.RejectedOp(REASONS.index(wire.Reason.TOO_BIG), "", None)]
+    assert made.decode([made.commit_frame(tooBig=True, ops=[])]).ops == 1
+    assert commit(made.commit_frame(tooBig=False, ops=[])).rejected == []
+
+
 def test_since_and_prev_data_may_be_null_or_absent() -> None:
     for value in (None, ...):
         entry = commit(made.commit_frame(since=value, prevData=value))
