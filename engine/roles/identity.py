@@ -250,7 +250,7 @@ class IdentityRole:
         logger.debug("look-up failed %s", log.fields(did=due.did, error=reason, retry_in=wait))
         async with _borrowed(writers) as conn, postgres.translated_errors():
             await conn.execute(
-                self._sql["identity_failed"], due.did, due.seq, _storable(reason), wait
+                self._sql["identity_failed"], due.did, due.seq, due.time, _storable(reason), wait
             )
 
     async def _log_progress(self) -> None:
@@ -315,7 +315,7 @@ async def write(
         if handle is not None:
             await conn.execute(statements["identity_unseat"], due.did, handle)
         await conn.execute(statements["identity_seat"], due.did, handle, due.time)
-        done: str = await conn.execute(statements["identity_done"], due.did, due.seq)
+        done: str = await conn.execute(statements["identity_done"], due.did, due.seq, due.time)
         return done == "DELETE 1"
 
 

@@ -32,13 +32,13 @@ ON CONFLICT (did) DO UPDATE SET handle = excluded.handle, "indexedAt" = excluded
 
 -- name: identity_done
 -- Nothing more to look up, unless a newer event asked meanwhile.
--- $1 DID; $2 seq.
-DELETE FROM {state}.identity_due WHERE did = $1 AND seq = $2;
+-- $1 DID; $2 seq and $3 time of the event that asked: seqs of several relays may be equal.
+DELETE FROM {state}.identity_due WHERE did = $1 AND seq = $2 AND time = $3;
 
 -- name: identity_failed
 -- Try again later; a newer event that asked meanwhile is tried at once.
--- $1 DID; $2 seq; $3 why; $4 seconds to wait.
+-- $1 DID; $2 seq and $3 time of the event that asked; $4 why; $5 seconds to wait.
 UPDATE {state}.identity_due
-SET attempts = attempts + 1, last_error = $3,
-    next_attempt_at = now() + make_interval(secs => $4)
-WHERE did = $1 AND seq = $2;
+SET attempts = attempts + 1, last_error = $4,
+    next_attempt_at = now() + make_interval(secs => $5)
+WHERE did = $1 AND seq = $2 AND time = $3;

@@ -74,7 +74,8 @@ WHERE actor_sync."repoRev" IS NULL
     OR actor_sync."repoRev" COLLATE "C" <= excluded."repoRev";
 
 -- name: upsert_identity_due
--- Identities to look up: the highest seq wins and starts afresh, a forced look-up stays forced.
+-- Identities to look up: the last event to ask wins and starts afresh, whatever relay's seq it has;
+-- a forced look-up stays forced.
 -- $1 DIDs, sorted; $2 seqs; $3 times; $4 forced.
 INSERT INTO {state}.identity_due AS due (did, seq, time, forced)
 SELECT * FROM unnest(
@@ -86,8 +87,7 @@ ON CONFLICT (did) DO UPDATE SET
     forced = due.forced OR excluded.forced,
     attempts = 0,
     next_attempt_at = now(),
-    last_error = NULL
-WHERE excluded.seq > due.seq;
+    last_error = NULL;
 
 -- name: insert_dead_letters
 -- Data that could not be indexed, with its bytes.

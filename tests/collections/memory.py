@@ -150,6 +150,7 @@ class Memory:
             arrays = [read_array(parameter) for parameter in parameters]
             getattr(self, f"_{name}")(zip(*arrays, strict=True))
         for shard, source, seq, counts in changes.tally():
+            assert seq is not None
             assert seq >= self.held[shard].get(source, 0)
             self.held[shard][source] = seq
             self.counts.update(counts)
@@ -211,8 +212,7 @@ class Memory:
     def _upsert_identity_due(self, rows: Iterable[tuple[str, ...]]) -> None:
         for did, seq, time, forced in rows:
             due = self.due.get(did)
-            if due is None or int(seq) > due[0]:
-                self.due[did] = [int(seq), time, forced == "true" or bool(due and due[2])]
+            self.due[did] = [int(seq), time, forced == "true" or bool(due and due[2])]
 
     def _insert_dead_letters(self, rows: Iterable[tuple[str, ...]]) -> None:
         names = "source shard relay generation seq did path cid reason error raw".split()

@@ -16,7 +16,7 @@ import pytest
 from engine import lexicons
 from engine.adapters import postgres
 from engine.collections import statements, to_plan
-from engine.core import codec
+from engine.core import codec, wire
 from engine.settings import Settings
 from tests.collections import commits
 from tests.collections.memory import Memory, index
@@ -24,6 +24,7 @@ from tests.collections.test_fold_golden import ALLOW, NOW, SHARDS, frames_of
 
 STATE = "headrace"
 A = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+T_LATER = "2026-11-21T18:00:01Z"
 Shards = list[tuple[int, list[bytes]]]
 
 pytestmark = pytest.mark.services
@@ -67,6 +68,7 @@ class Indexer:
             for name, parameters in changes.statements():
                 await self.conn.execute(self.statements.writes[name], *parameters)
         for shard, source, seq, _ in changes.tally():
+            assert seq is not None
             self.held.setdefault(shard, {})[source] = seq
         return changes
 
@@ -204,6 +206,19 @@ async def test_an_update_keeps_what_is_not_ours(conn: asyncpg.Connection[Any]) -
     ops = [commits.op("-", path), commits.op("+", path, first)]
     await indexer.index([(0, [commits.commit(A, 3, ops, since=commits.tid(2))])])
     assert await conn.fetchval('SELECT "takedownRef" FROM record') is None
+
+
+async def test_the_last_event_asks_for_a_look_up_whatever_relay_it_comes_from(
+    conn: asyncpg.Connection[Any],
+) -> None:
+    indexer = Indexer(conn)
+    for relay, seq, time in [("a.test", 900, "2026-11-21T18:00:00Z"), ("b.test", 7, T_LATER)]:
+        identity = wire.Identity(relay, 1, seq, A, time, None)
+        await indexer.index([(0, [wire.encode(identity)])])
+        await conn.execute("UPDATE headrace.identity_due SET attempts = 3")
+    await indexer.index([(0, [commits.commit(A, 8, [], relay="b.test", time=T_LATER)])])
+    due = await conn.fetchrow("SELECT seq, time, forced, attempts FROM headrace.identity_due")
+    assert tuple(due or ()) == (7, T_LATER, True, 3)
 
 
 async def test_dead_letters_keep_bytes_and_words(conn: asyncpg.Connection[Any]) -> None:

@@ -60,13 +60,13 @@ class Tables:
         )
         await self.conn.execute(insert, did(name), T1, age)
 
-    async def ask_again(self, name: str) -> None:
+    async def ask_again(self, name: str, seq: int = 2) -> None:
         """As the indexer does for a newer event."""
         update = (
             "UPDATE headrace.identity_due "
-            "SET seq = 2, time = $2, attempts = 0, next_attempt_at = now() WHERE did = $1"
+            "SET seq = $3, time = $2, attempts = 0, next_attempt_at = now() WHERE did = $1"
         )
-        await self.conn.execute(update, did(name), T2)
+        await self.conn.execute(update, did(name), T2, seq)
 
     async def actor(self, name: str) -> tuple[Any, ...] | None:
         query = 'SELECT handle, "indexedAt" FROM actor WHERE did = $1'
@@ -293,18 +293,19 @@ async def test_a_handle_whose_servers_fail_is_kept_for_some_tries(
     assert await db.actor("alice") == (None, T1)
 
 
+@pytest.mark.parametrize("seq", [2, 1], ids=["same relay", "equal seq of another relay"])
 async def test_a_newer_event_during_the_look_up_stays_due(
-    db: Tables, server: Server, settings: Settings
+    db: Tables, server: Server, settings: Settings, seq: int
 ) -> None:
     register(server, "alice", "alice.test")
     server.identity_delay = 0.3
     await db.add_due("alice")
     async with running(settings) as role:
         await in_flight(role)
-        await db.ask_again("alice")
+        await db.ask_again("alice", seq)
         await db.until("SELECT count(*) = 1 FROM actor")
         assert await db.actor("alice") == ("alice.test", T1)
-        assert (await db.due("alice"))["seq"] == 2
+        assert (await db.due("alice"))["seq"] == seq
         await db.until(NOTHING_LEFT)
     assert await db.actor("alice") == ("alice.test", T2)
     assert counters(role) == Counters(resolved=2, replaced=1)

@@ -63,10 +63,10 @@ CREATE TABLE repo (
 );
 CREATE INDEX repo_resync ON repo (did) WHERE resync IS NOT NULL;
 
--- Identities to look up. Removed only by the identity role, and only if seq is unchanged.
+-- Identities to look up. Removed only by the identity role, and only if no other event asked since.
 CREATE TABLE identity_due (
     did text PRIMARY KEY,
-    seq bigint NOT NULL,                 -- of the event that asked; the highest wins
+    seq bigint NOT NULL,                 -- of the event that asked last
     time text NOT NULL,                  -- T of that event: becomes actor."indexedAt"
     forced boolean NOT NULL,
     attempts integer NOT NULL DEFAULT 0,

@@ -114,12 +114,10 @@ impl<'b> Person<'b> {
         }
     }
 
+    /// The last event in order asks; seqs of several relays do not compare.
     fn add_due(&mut self, new: Due<'b>) {
-        let forced = new.forced || self.due.as_ref().is_some_and(|due| due.forced);
-        match &mut self.due {
-            Some(due) if due.seq >= new.seq => due.forced = forced,
-            due => *due = Some(Due { forced, ..new }),
-        }
+        let forced = new.forced || self.due.is_some_and(|due| due.forced);
+        self.due = Some(Due { forced, ..new });
     }
 
     /// The status upstream. Only an existing row takes it.
