@@ -43,7 +43,7 @@ MAX_REFUSALS = 3
 MAX_REPLAYS = 10
 """Deadlocks and serialization failures in a row before the error is passed on."""
 
-_COPY_LINE = re.compile(r"^COPY [^,]+, line (\d+)")
+_NUMBER = re.compile(r"\d+")
 
 
 class _Refused(Exception):
@@ -210,7 +210,7 @@ class Writer:
             try:
                 await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
             except _BAD_DATA as refusal:
-                raise _refused(refusal, index, changes) from refusal
+                raise _refused(refusal, index, table, changes) from refusal
             rows += count
         return rows
 
@@ -230,10 +230,22 @@ _BAD_DATA = (
 """Errors of the data, not of the server: invalid text, a key that exists, a key too long."""
 
 
-def _refused(error: asyncpg.PostgresError, copy: int, changes: codec.Changes) -> _Refused:
-    """Find the op behind a COPY error by the line that its context names."""
-    line = _COPY_LINE.match(getattr(error, "context", None) or "")
-    op = changes.op_of(copy, int(line.group(1))) if line else -1
+def refused_line(context: str | None, table: str) -> int | None:
+    """The line of a COPY that an error's context names, in whatever language the server speaks.
+
+    The outermost context is the COPY: the table, then the line, then perhaps a column.
+    """
+    lines = (context or "").splitlines()
+    line = _NUMBER.search(lines[-1].partition(table)[2]) if lines else None
+    return int(line.group()) if line else None
+
+
+def _refused(
+    error: asyncpg.PostgresError, copy: int, table: str, changes: codec.Changes
+) -> _Refused:
+    """Find the op behind a COPY error."""
+    line = refused_line(getattr(error, "context", None), table)
+    op = -1 if line is None else changes.op_of(copy, line)
     return _Refused(op if op >= 0 else None, str(error))
 
 
