@@ -202,12 +202,12 @@ impl<'a> Decoder<'a> {
         self.reader.peek().is_some_and(|first| first >> 5 == 5)
     }
 
-    /// Nothing may follow.
     /// What is not yet read: the difference of two is an item's bytes.
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.reader.rest()
     }
 
+    /// Nothing may follow.
     pub(crate) fn finish(&self) -> Result<(), CborError> {
         if self.reader.is_empty() {
             Ok(())

@@ -32,21 +32,25 @@ class Position:
     entries: int = 0
     """Entries committed in this epoch."""
     relays: dict[str, dict[str, int]] = field(default_factory=dict)
-    """``host/generation`` -> ``seq`` (highest held) and ops by outcome, which never reset."""
+    """``host/generation`` -> ``seq`` (highest held, if any) and ops by outcome; never reset."""
 
     def held(self) -> dict[str, int]:
         """Highest seq held of each relay generation: what is not newer is a duplicate."""
-        return {key: counts["seq"] for key, counts in self.relays.items()}
+        return {key: counts["seq"] for key, counts in self.relays.items() if "seq" in counts}
 
     def advance(self, entry_id: str, entries: int) -> None:
         """Count ``entries`` more entries, the last of them ``entry_id``."""
         self.entry_id = entry_id
         self.entries += entries
 
-    def record(self, relay: str, seq: int, outcomes: dict[str, int]) -> None:
-        """Add a batch's ops by outcome and raise the seq of one relay generation."""
-        counts = self.relays.setdefault(relay, {"seq": seq})
-        counts["seq"] = max(counts["seq"], seq)
+    def record(self, relay: str, seq: int | None, outcomes: dict[str, int]) -> None:
+        """Add a batch's ops by outcome and raise the seq of one relay generation.
+
+        Without a seq none is held: a rewind then begins at the relay's first one.
+        """
+        counts = self.relays.setdefault(relay, {})
+        if seq is not None:
+            counts["seq"] = max(counts.get("seq", seq), seq)
         for outcome, ops in outcomes.items():
             counts[outcome] = counts.get(outcome, 0) + ops
 

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Body, Commit, Event, Kind, Op, Source, Target, Written};
 use super::dead::{self, DeadLetter, Part};
 use super::known::Known;
-use super::repos::{People, Repo, Status};
+use super::repos::{self, People, Repo, Status};
 use super::world::World;
 use super::Voided;
 use crate::datetime;
@@ -112,7 +112,7 @@ impl<'b> Fold<'b, '_> {
         match self.state.people.of(&event.did).repo.rev {
             Some(known) if is_commit && rev <= known => Some(Outcome::Duplicate),
             Some(known) if rev < known => Some(Outcome::NoEffect("stale")),
-            _ if micros > self.batch.latest_rev => Some(Outcome::Rejected(
+            _ if micros > self.batch.latest => Some(Outcome::Rejected(
                 Reason::RevInFuture,
                 format!("rev {rev} is more than five minutes ahead"),
             )),
@@ -161,7 +161,7 @@ impl<'b> Fold<'b, '_> {
 
     fn identity(&mut self, event: &'b Event) -> Outcome {
         let person = self.state.people.of(&event.did);
-        if let Some(outcome) = refuse_time(event, person.repo.identity_time) {
+        if let Some(outcome) = refuse_time(event, self.batch.latest, person.repo.identity_time) {
             return outcome;
         }
         person.repo.identity_time = Some(&event.time);
@@ -172,7 +172,7 @@ impl<'b> Fold<'b, '_> {
 
     fn account(&mut self, event: &'b Event, active: bool, status: Option<&'b str>) -> Outcome {
         let person = self.state.people.of(&event.did);
-        if let Some(outcome) = refuse_time(event, person.repo.account_time) {
+        if let Some(outcome) = refuse_time(event, self.batch.latest, person.repo.account_time) {
             return outcome;
         }
         let told = match (status, active) {
@@ -356,21 +356,29 @@ fn remember_account<'b>(
 }
 
 /// Why an account or identity event is not applied, by the time of the last of its kind.
-fn refuse_time(event: &Event, last: Option<&str>) -> Option<Outcome> {
+/// A time from the future says only that its own event is held: a host whose clock was
+/// wrong once must not silence all that comes after.
+fn refuse_time(event: &Event, latest: u64, last: Option<&str>) -> Option<Outcome> {
     let Some(now) = datetime::instant(&event.time) else {
         let error = format!("time {:?} is no datetime", event.time);
         return Some(Outcome::Rejected(Reason::BadField, error));
     };
-    let known = last.and_then(datetime::instant);
-    known
-        .is_some_and(|known| now <= known)
-        .then_some(Outcome::Duplicate)
+    let latest = i64::try_from(latest / 1_000).unwrap_or(i64::MAX);
+    let is_held = last
+        .and_then(datetime::instant)
+        .is_some_and(|known| now == known || (now < known && repos::millis(known) <= latest));
+    is_held.then_some(Outcome::Duplicate)
 }
 
 /// Whether the commit is an event of its DID: not if it holds nothing, or nothing that
 /// could be told apart from nothing, or if its uris could not be taken apart.
 fn has_effect(event: &Event, commit: &Commit) -> bool {
-    let told = |reason: &Reason| !matches!(reason, Reason::MissingBlock | Reason::UnknownAction);
+    let told = |reason: &Reason| {
+        !matches!(
+            reason,
+            Reason::MissingBlock | Reason::TooBig | Reason::UnknownAction
+        )
+    };
     let holds = !commit.ops.is_empty() || commit.filtered > 0 || commit.rejected.iter().any(told);
     holds && syntax::has_plain_authority(&format!("at://{}", event.did))
 }
@@ -379,7 +387,11 @@ fn has_effect(event: &Event, commit: &Commit) -> bool {
 const fn is_missing(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::MissingBlock | Reason::BadCbor | Reason::BadBlockHash | Reason::BadCar
+        Reason::MissingBlock
+            | Reason::TooBig
+            | Reason::BadCbor
+            | Reason::BadBlockHash
+            | Reason::BadCar
     )
 }
 

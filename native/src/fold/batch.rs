@@ -27,8 +27,8 @@ pub(crate) struct Source {
     pub shard: u32,
     pub relay: String,
     pub generation: i64,
-    /// Highest seq held once the batch is written.
-    pub seq: i64,
+    /// Highest seq held once the batch is written; `None` if no entry ever had one.
+    pub seq: Option<i64>,
     pub counts: Counts,
 }
 
@@ -200,8 +200,8 @@ pub struct Batch {
     pub(crate) weight: i64,
     /// Shard, entries, events, bytes of everything in the batch.
     pub(crate) weights: Vec<(u32, u64, u64, u64)>,
-    /// Revs after this instant (microseconds since 1970) are from the future.
-    pub(crate) latest_rev: u64,
+    /// Revs and times after this instant (microseconds since 1970) are from the future.
+    pub(crate) latest: u64,
 }
 
 impl Batch {

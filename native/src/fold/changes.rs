@@ -28,8 +28,8 @@ pub struct Changes {
     /// Table, a complete COPY, rows; rows sorted by the bytes of the primary key.
     pub copies: Vec<(String, Vec<u8>, usize)>,
     pub statements: Vec<Statement>,
-    /// Shard, `host/generation`, highest seq, ops by outcome.
-    pub tally: Vec<(u32, String, i64, Counts)>,
+    /// Shard, `host/generation`, highest seq if there ever was one, ops by outcome.
+    pub tally: Vec<(u32, String, Option<i64>, Counts)>,
     /// The op that wrote each line of each copy.
     lines: Vec<Vec<usize>>,
 }

@@ -36,6 +36,8 @@ type Quoted<'e> = (Option<String>, Option<String>, Option<&'e [u8]>);
 /// Parameters of `insert_dead_letters`.
 pub(crate) fn parameters(batch: &Batch, letters: &[DeadLetter]) -> Vec<String> {
     let mut columns: [ArrayText; 11] = array_texts();
+    // Letters of one event follow one another: its entry is read once.
+    let mut read: Option<(usize, Option<Entry<'_>>)> = None;
     for letter in letters {
         let Some(event) = batch.events.get(letter.event) else {
             continue;
@@ -47,7 +49,10 @@ pub(crate) fn parameters(batch: &Batch, letters: &[DeadLetter]) -> Vec<String> {
             .entries
             .get(event.entry)
             .map_or(&[][..], Vec::as_slice);
-        let entry = Entry::decode(bytes).ok();
+        let (_, entry) = match read.take() {
+            Some(known) if known.0 == letter.event => read.insert(known),
+            _ => read.insert((letter.event, Entry::decode(bytes).ok())),
+        };
         let (seq, did) = origin(event, entry.as_ref());
         let (path, cid, raw) = quote(letter.part, entry.as_ref(), bytes);
         let [sources, shards, relays, generations, seqs, dids, paths, cids, reasons, errors, raws] =

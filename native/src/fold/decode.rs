@@ -14,8 +14,8 @@ use crate::plan::Plan;
 use crate::reason::Reason;
 use crate::{json, syntax};
 
-/// A rev this far ahead of the clock is refused before it moves anything (microseconds).
-const REV_TOLERANCE_MICROS: u64 = 5 * 60 * 1_000_000;
+/// What is this far ahead of the clock is from the future (microseconds).
+const TOLERANCE_MICROS: u64 = 5 * 60 * 1_000_000;
 
 /// Validates a record of a collection: what is wrong with it, in words.
 pub trait Validate {
@@ -46,7 +46,7 @@ pub fn decode(
 ) -> Result<Batch, EntryError> {
     let clock = Clock::at(now);
     let mut batch = Batch {
-        latest_rev: clock.micros.saturating_add(REV_TOLERANCE_MICROS),
+        latest: clock.micros.saturating_add(TOLERANCE_MICROS),
         ..Batch::default()
     };
     let mut held = Vec::with_capacity(shards.len());
@@ -144,10 +144,7 @@ impl<L: Validate> Decoder<'_, L> {
                         shard: *number,
                         relay: relay.to_owned(),
                         generation,
-                        seq: seqs
-                            .get(&source_key(relay, generation))
-                            .copied()
-                            .unwrap_or_default(),
+                        seq: seqs.get(&source_key(relay, generation)).copied(),
                         counts: Counts::new(),
                     });
                     self.batch.sources.len() - 1
@@ -161,18 +158,13 @@ impl<L: Validate> Decoder<'_, L> {
             let Some(known) = self.batch.sources.get_mut(source) else {
                 continue;
             };
-            if let Some(seq) = seq_of(read) {
-                if seq <= known.seq {
-                    known.count("duplicate", weight);
-                    continue;
-                }
-                known.seq = seq;
+            let seq = seq_of(read);
+            if seq.is_some() && seq <= known.seq {
+                known.count("duplicate", weight);
+                continue;
             }
-            let order = if one_relay {
-                seq_of(read)
-            } else {
-                millis_of(read)
-            };
+            known.seq = seq.or(known.seq);
+            let order = if one_relay { seq } else { millis_of(read) };
             *last = order.map_or(*last, |order| order.max(*last));
             places.push(Place {
                 order: *last,

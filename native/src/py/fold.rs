@@ -132,6 +132,8 @@ impl Batch {
 #[pyclass(frozen, module = "engine._native")]
 struct Changes(fold::Changes);
 
+/// Shard, `host/generation`, seq, ops by outcome.
+type Tally<'c> = (u32, &'c str, Option<i64>, BTreeMap<String, i64>);
 type Statements<'c> = Vec<(&'c str, Vec<&'c str>)>;
 
 fn statements(statements: &[(String, Vec<String>)]) -> Statements<'_> {
@@ -158,7 +160,7 @@ impl Changes {
         statements(&self.0.statements)
     }
 
-    fn tally(&self) -> Vec<(u32, &str, i64, BTreeMap<String, i64>)> {
+    fn tally(&self) -> Vec<Tally<'_>> {
         let tally = self.0.tally.iter();
         tally
             .map(|(shard, source, seq, counts)| (*shard, source.as_str(), *seq, counts.clone()))

@@ -229,6 +229,130 @@ fn account_and_identity_events_must_be_newer_as_instants() {
 }
 
 #[test]
+fn a_time_from_the_future_does_not_silence_what_comes_after() {
+    let known = format!(
+        r#"[["{A}", null, null, "2024-01-01T00:05:00.001Z", "9999-01-01T00:00:00Z", false, null]]"#
+    );
+    for (time, outcomes) in [
+        ("2024-01-01T00:00:00Z", [("applied", 2), ("", 0)]),
+        (
+            "2024-01-01T00:05:00.001Z",
+            [("applied", 1), ("duplicate", 1)],
+        ),
+        ("9999-01-01T00:00:00Z", [("applied", 1), ("duplicate", 1)]),
+    ] {
+        let mut log = Log::new();
+        log.time = time.into();
+        log.identity(A);
+        log.account(A, true, None);
+        let changes = run(log, &[("lookup_repos", &known)]);
+        let outcomes = outcomes.into_iter().filter(|(_, ops)| *ops > 0);
+        assert_eq!(tally(&changes), outcomes.collect(), "{time}");
+    }
+    let mut log = Log::new();
+    log.account(A, true, None);
+    let known = known.replace("00:05:00.001Z", "00:05:00.000Z");
+    let changes = run(log, &[("lookup_repos", &known)]);
+    assert_eq!(tally(&changes), counted(&[("duplicate", 1)]));
+}
+
+#[test]
+fn the_last_event_asks_whatever_seq_its_relay_gave_it() {
+    let origin = |relay, seq, time| Origin {
+        relay,
+        generation: 1,
+        seq,
+        did: A,
+        time,
+    };
+    let entries = [
+        ("one.test", 900, "2024-01-01T00:00:00Z"),
+        ("two.test", 7, "2024-01-01T00:00:01Z"),
+    ]
+    .map(|(relay, seq, time)| {
+        encode(&Entry::Identity(Identity {
+            origin: origin(relay, seq, time),
+            handle: None,
+        }))
+    });
+    let plan = plan();
+    let batch = decode(
+        &plan,
+        vec![ShardEntries {
+            shard: 3,
+            held: HashMap::new(),
+            entries: entries.to_vec(),
+        }],
+    );
+    let known = known(&plan, &batch, &[]);
+    let changes = fold(&plan, &batch, &known, &Voided::new());
+    let due = statement(&changes, "upsert_identity_due").unwrap();
+    assert_eq!(
+        due[1..],
+        [r#"{"7"}"#, r#"{"2024-01-01T00:00:01Z"}"#, r#"{"true"}"#]
+    );
+}
+
+#[test]
+fn changes_that_a_host_left_out_mark_the_repository() {
+    let commit = cid::parse_str(CID).unwrap();
+    let commit = Cid::exact(&commit).unwrap();
+    let mut log = Log::new();
+    log.push(A, |origin| {
+        encode(&Entry::Commit(Commit {
+            origin,
+            rev: "3k22222222222",
+            since: None,
+            commit,
+            data: None,
+            prev_data: None,
+            part: 0,
+            parts: 1,
+            filtered: 0,
+            ops: vec![],
+            rejected: vec![RejectedOp {
+                reason: Reason::TooBig,
+                path: "".into(),
+                cid: None,
+            }],
+            blocks: vec![],
+        }))
+    });
+    let changes = run(log, &[]);
+    assert_eq!(tally(&changes), counted(&[("rejected:too_big", 1)]));
+    assert_eq!(repo(&changes).unwrap()[2], r#"{"record_missing"}"#);
+    assert!(statement(&changes, "upsert_actor_sync").is_none());
+}
+
+#[test]
+fn a_seq_is_held_only_once_there_was_one() {
+    let letter = |seq| {
+        encode(&Entry::RejectedFrame(RejectedFrame {
+            relay: "relay.test",
+            generation: 1,
+            seq,
+            did: None,
+            reason: Reason::BadHeader,
+            detail: "".into(),
+            ops: 1,
+            raw: b"",
+        }))
+    };
+    for (seqs, held) in [
+        (vec![None], None),
+        (vec![Some(0)], Some(0)),
+        (vec![Some(4), None], Some(4)),
+    ] {
+        let mut log = Log::new();
+        log.entries = seqs.iter().map(|seq| letter(*seq)).collect();
+        let changes = run(log, &[]);
+        assert_eq!(changes.tally[0].2, held, "{seqs:?}");
+        let ops = i64::try_from(seqs.len()).unwrap();
+        assert_eq!(tally(&changes), counted(&[("rejected:bad_header", ops)]));
+    }
+}
+
+#[test]
 fn accounts_set_the_status_of_their_actor() {
     for (active, status, outcome, kept) in [
         (true, None, "applied", Some("{NULL}")),

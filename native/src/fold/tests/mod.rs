@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::{fold, lookups, Batch, Changes, Known, ShardEntries, Voided};
 use crate::cbor::Value;
 use crate::cid::{self, Cid};
-use crate::entry::{Account, Action, Commit, Entry, Identity, Op, Origin, Sync};
+use crate::entry::{
+    Account, Action, Commit, Entry, Identity, Op, Origin, RejectedFrame, RejectedOp, Sync,
+};
 use crate::plan::Plan;
+use crate::reason::Reason;
 
 pub(super) const CID: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
 pub(super) const A: &str = "did:plc:a";
