@@ -5,12 +5,15 @@
 //! version is its own error, for then the entry is newer than this build. CIDs are
 //! checked, text must be UTF-8; all else is as the writer put it.
 
+mod read;
+mod write;
+
 use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
 use crate::cid::Cid;
-use crate::msgpack::{Unpacker, Writer};
+use crate::msgpack::Writer;
 use crate::reason::Reason;
 
 /// First byte of every entry.
@@ -181,7 +184,7 @@ impl<'a> Entry<'a> {
     /// Read one entry.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EntryError> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => read_entry(rest).ok_or(EntryError::Malformed),
+            Some((&VERSION, rest)) => read::entry(rest).ok_or(EntryError::Malformed),
             Some((&version, _)) => Err(EntryError::Version(version)),
             None => Err(EntryError::Malformed),
         }
@@ -190,20 +193,20 @@ impl<'a> Entry<'a> {
     /// Append the entry's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        let mut writer = Writer::new(out);
+        write::entry(self, &mut Writer::new(out));
+    }
+
+    /// How many ops the entry stands for in the accounts: carried, left out and rejected.
+    pub fn weight(&self) -> i64 {
         match self {
-            Self::Commit(commit) => write_commit(commit, &mut writer),
-            Self::Sync(sync) => write_sync(sync, &mut writer),
-            Self::Identity(identity) => {
-                write_origin(7, 3, &identity.origin, &mut writer);
-                writer.text_or_nil(identity.handle.as_deref());
+            Self::Commit(commit) => {
+                let named = commit.ops.len() + commit.rejected.len();
+                i64::try_from(named)
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(commit.filtered)
             }
-            Self::Account(account) => {
-                write_origin(8, 4, &account.origin, &mut writer);
-                writer.bool(account.active);
-                writer.text_or_nil(account.status.as_deref());
-            }
-            Self::RejectedFrame(frame) => write_rejected_frame(frame, &mut writer),
+            Self::RejectedFrame(frame) => frame.ops,
+            _ => 1,
         }
     }
 
@@ -214,225 +217,6 @@ impl<'a> Entry<'a> {
             _ => 1,
         }
     }
-}
-
-fn write_origin(fields: usize, kind: u64, origin: &Origin<'_>, writer: &mut Writer<'_>) {
-    writer.array(fields);
-    writer.uint(kind);
-    writer.text(origin.relay);
-    writer.int(origin.generation);
-    writer.int(origin.seq);
-    writer.text(origin.did);
-    writer.text(origin.time);
-}
-
-fn write_cid(cid: Option<Cid<'_>>, writer: &mut Writer<'_>) {
-    writer.bytes_or_nil(cid.map(|cid| cid.as_bytes()));
-}
-
-fn write_commit(commit: &Commit<'_>, writer: &mut Writer<'_>) {
-    write_origin(17, 1, &commit.origin, writer);
-    writer.text(commit.rev);
-    writer.text_or_nil(commit.since);
-    writer.bytes(commit.commit.as_bytes());
-    write_cid(commit.data, writer);
-    write_cid(commit.prev_data, writer);
-    writer.int(commit.part);
-    writer.int(commit.parts);
-    writer.int(commit.filtered);
-    writer.array(commit.ops.len());
-    for op in &commit.ops {
-        writer.array(5);
-        writer.uint(op.action.code());
-        writer.text(&op.path);
-        write_cid(op.cid, writer);
-        write_cid(op.prev, writer);
-        writer.bytes_or_nil(op.record);
-    }
-    writer.array(commit.rejected.len());
-    for op in &commit.rejected {
-        writer.array(3);
-        writer.uint(op.reason.code());
-        writer.text(&op.path);
-        write_cid(op.cid, writer);
-    }
-    write_blocks(&commit.blocks, writer);
-}
-
-fn write_sync(sync: &Sync<'_>, writer: &mut Writer<'_>) {
-    write_origin(9, 2, &sync.origin, writer);
-    writer.text(&sync.rev);
-    writer.bytes(sync.commit.as_bytes());
-    write_blocks(&sync.blocks, writer);
-}
-
-fn write_blocks(blocks: &[Block<'_>], writer: &mut Writer<'_>) {
-    writer.array(blocks.len());
-    for block in blocks {
-        writer.array(2);
-        writer.bytes(block.cid.as_bytes());
-        writer.bytes(block.data);
-    }
-}
-
-fn write_rejected_frame(frame: &RejectedFrame<'_>, writer: &mut Writer<'_>) {
-    writer.array(9);
-    writer.uint(5);
-    writer.text(frame.relay);
-    writer.int(frame.generation);
-    match frame.seq {
-        Some(seq) => writer.int(seq),
-        None => writer.nil(),
-    }
-    writer.text_or_nil(frame.did.as_deref());
-    writer.uint(frame.reason.code());
-    writer.text(&frame.detail);
-    writer.int(frame.ops);
-    writer.bytes(frame.raw);
-}
-
-fn read_entry(bytes: &[u8]) -> Option<Entry<'_>> {
-    let mut unpacker = Unpacker::new(bytes);
-    let fields = unpacker.array()?;
-    let (entry, known) = match unpacker.int()? {
-        1 => (Entry::Commit(read_commit(&mut unpacker)?), 17),
-        2 => (Entry::Sync(read_sync(&mut unpacker)?), 9),
-        3 => {
-            let origin = read_origin(&mut unpacker)?;
-            let handle = or_nil(&mut unpacker, Unpacker::text)?.map(Cow::Borrowed);
-            (Entry::Identity(Identity { origin, handle }), 7)
-        }
-        4 => {
-            let origin = read_origin(&mut unpacker)?;
-            let active = unpacker.bool()?;
-            let status = or_nil(&mut unpacker, Unpacker::text)?.map(Cow::Borrowed);
-            let account = Account {
-                origin,
-                active,
-                status,
-            };
-            (Entry::Account(account), 8)
-        }
-        5 => (Entry::RejectedFrame(read_rejected_frame(&mut unpacker)?), 9),
-        _ => return None,
-    };
-    skip_fields(&mut unpacker, fields, known)?;
-    unpacker.is_empty().then_some(entry)
-}
-
-/// Pass over fields that a newer producer added at the end.
-fn skip_fields(unpacker: &mut Unpacker<'_>, fields: usize, known: usize) -> Option<()> {
-    for _ in 0..fields.checked_sub(known)? {
-        unpacker.skip()?;
-    }
-    Some(())
-}
-
-fn read_origin<'a>(unpacker: &mut Unpacker<'a>) -> Option<Origin<'a>> {
-    Some(Origin {
-        relay: unpacker.text()?,
-        generation: unpacker.int()?,
-        seq: unpacker.int()?,
-        did: unpacker.text()?,
-        time: unpacker.text()?,
-    })
-}
-
-/// A value that may be nil; the outer `None` is a malformed one.
-#[allow(clippy::option_option)]
-fn or_nil<'a, T>(
-    unpacker: &mut Unpacker<'a>,
-    read: impl FnOnce(&mut Unpacker<'a>) -> Option<T>,
-) -> Option<Option<T>> {
-    if unpacker.is_nil() {
-        return Some(None);
-    }
-    read(unpacker).map(Some)
-}
-
-fn read_cid<'a>(unpacker: &mut Unpacker<'a>) -> Option<Cid<'a>> {
-    Cid::exact(unpacker.bytes()?).ok()
-}
-
-/// A list of arrays that have `known` fields each, or more.
-fn read_list<'a, T>(
-    unpacker: &mut Unpacker<'a>,
-    known: usize,
-    read: impl Fn(&mut Unpacker<'a>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let count = unpacker.array()?;
-    // A count is only a claim; commits have few ops.
-    let mut items = Vec::with_capacity(count.min(256));
-    for _ in 0..count {
-        let fields = unpacker.array()?;
-        items.push(read(unpacker)?);
-        skip_fields(unpacker, fields, known)?;
-    }
-    Some(items)
-}
-
-fn read_commit<'a>(unpacker: &mut Unpacker<'a>) -> Option<Commit<'a>> {
-    Some(Commit {
-        origin: read_origin(unpacker)?,
-        rev: unpacker.text()?,
-        since: or_nil(unpacker, Unpacker::text)?,
-        commit: read_cid(unpacker)?,
-        data: or_nil(unpacker, read_cid)?,
-        prev_data: or_nil(unpacker, read_cid)?,
-        part: unpacker.int()?,
-        parts: unpacker.int()?,
-        filtered: unpacker.int()?,
-        ops: read_list(unpacker, 5, read_op)?,
-        rejected: read_list(unpacker, 3, read_rejected_op)?,
-        blocks: read_list(unpacker, 2, read_block)?,
-    })
-}
-
-fn read_op<'a>(unpacker: &mut Unpacker<'a>) -> Option<Op<'a>> {
-    Some(Op {
-        action: Action::from_code(unpacker.int()?)?,
-        path: Cow::Borrowed(unpacker.text()?),
-        cid: or_nil(unpacker, read_cid)?,
-        prev: or_nil(unpacker, read_cid)?,
-        record: or_nil(unpacker, Unpacker::bytes)?,
-    })
-}
-
-fn read_rejected_op<'a>(unpacker: &mut Unpacker<'a>) -> Option<RejectedOp<'a>> {
-    Some(RejectedOp {
-        reason: Reason::from_code(unpacker.int()?)?,
-        path: Cow::Borrowed(unpacker.text()?),
-        cid: or_nil(unpacker, read_cid)?,
-    })
-}
-
-fn read_block<'a>(unpacker: &mut Unpacker<'a>) -> Option<Block<'a>> {
-    Some(Block {
-        cid: read_cid(unpacker)?,
-        data: unpacker.bytes()?,
-    })
-}
-
-fn read_sync<'a>(unpacker: &mut Unpacker<'a>) -> Option<Sync<'a>> {
-    Some(Sync {
-        origin: read_origin(unpacker)?,
-        rev: Cow::Borrowed(unpacker.text()?),
-        commit: read_cid(unpacker)?,
-        blocks: read_list(unpacker, 2, read_block)?,
-    })
-}
-
-fn read_rejected_frame<'a>(unpacker: &mut Unpacker<'a>) -> Option<RejectedFrame<'a>> {
-    Some(RejectedFrame {
-        relay: unpacker.text()?,
-        generation: unpacker.int()?,
-        seq: or_nil(unpacker, Unpacker::int)?,
-        did: or_nil(unpacker, Unpacker::text)?.map(Cow::Borrowed),
-        reason: Reason::from_code(unpacker.int()?)?,
-        detail: Cow::Borrowed(unpacker.text()?),
-        ops: unpacker.int()?,
-        raw: unpacker.bytes()?,
-    })
 }
 
 #[cfg(test)]

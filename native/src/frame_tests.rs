@@ -75,6 +75,6 @@ fn collections_are_first_segments_with_something_behind() {
         ("/x", None),
         ("", None),
     ] {
-        assert_eq!(collection_of(path), collection, "{path}");
+        assert_eq!(commit::collection_of(path), collection, "{path}");
     }
 }

@@ -3,8 +3,11 @@
 //! The document is what `engine/collections/declare.py` encodes; it is ours, so a
 //! mistake in it is an error of the process and never of a record.
 
+mod document;
+
 use std::collections::HashMap;
 
+use document::{CollectionDocument, PlanDocument, TableDocument};
 use serde::Deserialize;
 
 use crate::cbor::Value;
@@ -219,116 +222,6 @@ impl Plan {
 
     pub fn table_name(&self, table: TableId) -> &str {
         self.tables.get(table).map_or("", |table| &table.name)
-    }
-}
-
-impl Belongs {
-    fn compile(document: BelongsDocument) -> Result<Self, PlanError> {
-        Ok(Self {
-            path: Path::new(&document.path),
-            reason: Reason::from_word(&document.reason)
-                .ok_or(PlanError::Reason(document.reason))?,
-            same_rkey: document.same_rkey,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct PlanDocument {
-    record: TableDocument,
-    collections: Vec<CollectionDocument>,
-}
-
-#[derive(Deserialize)]
-struct CollectionDocument {
-    nsid: String,
-    table: Option<TableDocument>,
-    unique: Vec<String>,
-    self_only: bool,
-    validated: bool,
-    belongs: Option<BelongsDocument>,
-    uris: Vec<String>,
-    insert_uris: Vec<String>,
-    embeds: Vec<EmbedDocument>,
-}
-
-#[derive(Deserialize)]
-struct BelongsDocument {
-    path: String,
-    reason: String,
-    same_rkey: bool,
-}
-
-#[derive(Deserialize)]
-struct EmbedDocument {
-    kind: EmbedKind,
-    table: TableDocument,
-}
-
-#[derive(Deserialize)]
-struct TableDocument {
-    name: String,
-    columns: Vec<ColumnDocument>,
-}
-
-#[derive(Deserialize)]
-struct ColumnDocument {
-    name: String,
-    source: String,
-    path: String,
-    #[serde(rename = "type")]
-    kind: Type,
-}
-
-impl TableDocument {
-    fn compile(self) -> Result<Table, PlanError> {
-        let name = self.name;
-        let columns = self
-            .columns
-            .into_iter()
-            .map(|column| {
-                column
-                    .compile()
-                    .map_err(|(column, problem)| PlanError::Column {
-                        table: name.clone(),
-                        column,
-                        problem,
-                    })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Table { name, columns })
-    }
-}
-
-impl ColumnDocument {
-    fn compile(self) -> Result<Column, (String, &'static str)> {
-        let path = || Path::new(&self.path);
-        let source = match self.source.as_str() {
-            "uri" => Source::Uri,
-            "cid" => Source::Cid,
-            "did" => Source::Did,
-            "rkey" => Source::Rkey,
-            "time" => Source::Time,
-            "rev" => Source::Rev,
-            "json" => Source::Json,
-            "text" => Source::Text(path()),
-            "datetime" => Source::Datetime(path()),
-            "text_or_now" => Source::TextOrNow(path()),
-            "blob" => Source::Blob(path()),
-            "plain_json" => Source::PlainJson(path()),
-            "texts" => Source::Texts(path()),
-            "embed" => Source::Embed,
-            _ => return Err((self.name, "unknown source")),
-        };
-        let list = matches!(self.kind, Type::Jsonb | Type::Varchars | Type::Texts);
-        if list != matches!(source, Source::Texts(_)) {
-            return Err((self.name, "type and source do not fit"));
-        }
-        Ok(Column {
-            name: self.name,
-            source,
-            kind: self.kind,
-        })
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Event {
     /// The frame's time, verbatim: T.
     pub time: Box<str>,
     pub seq: i64,
+    /// How many ops it stands for in the accounts.
+    pub weight: i64,
     pub kind: Kind,
 }
 
@@ -81,10 +83,7 @@ pub(crate) enum Kind {
         active: bool,
         status: Option<Box<str>>,
     },
-    RejectedFrame {
-        reason: Reason,
-        ops: i64,
-    },
+    RejectedFrame(Reason),
 }
 
 #[derive(Debug)]
@@ -97,22 +96,6 @@ pub(crate) struct Commit {
     pub ops: Range<usize>,
     pub filtered: i64,
     pub rejected: Vec<Reason>,
-}
-
-impl Event {
-    /// How many ops the event stands for in the accounts.
-    pub fn weight(&self) -> i64 {
-        match &self.kind {
-            Kind::Commit(commit) => {
-                let carried = commit.ops.len() + commit.rejected.len();
-                i64::try_from(carried)
-                    .unwrap_or(i64::MAX)
-                    .saturating_add(commit.filtered)
-            }
-            Kind::RejectedFrame { ops, .. } => *ops,
-            _ => 1,
-        }
-    }
 }
 
 /// One op of a commit; its position in `Batch::ops` is its number.

@@ -1,14 +1,11 @@
 //! Entries to a batch: read, order, validate, prepare rows. Each entry is read once.
 
-use std::collections::HashMap;
-
-use super::batch::{
-    source_key, Batch, Body, Commit, Counts, Event, Kind, Op, ShardEntries, Source, Target, Written,
-};
+use super::admit::{admitted, origin_of};
+use super::batch::{Batch, Body, Commit, Event, Kind, Op, ShardEntries, Target, Written};
 use super::rows::{self, Facts};
 use crate::cbor::{self, Value};
 use crate::datetime;
-use crate::entry::{self, Entry, EntryError, Origin};
+use crate::entry::{self, Entry, EntryError};
 use crate::lexicon::Catalog;
 use crate::plan::Plan;
 use crate::reason::Reason;
@@ -69,7 +66,7 @@ pub fn decode(
         now: clock.text,
         batch,
     };
-    for (entry, source) in reading.admitted(&decoded, &shard_of_entry, &held) {
+    for (entry, source) in admitted(&mut reading.batch, &decoded, &shard_of_entry, &held) {
         if let Some(read) = decoded.get(entry) {
             reading.event(entry, source, read);
         }
@@ -106,79 +103,7 @@ struct Decoder<'p, L> {
     batch: Batch,
 }
 
-/// Where an entry stands in the order of effect.
-struct Place {
-    order: i64,
-    entry: usize,
-    source: usize,
-}
-
 impl<L: Validate> Decoder<'_, L> {
-    /// Entries to apply with their sources, in order of effect; others are counted.
-    ///
-    /// Inside a shard that is stream order: one relay's seqs ascend there, but
-    /// for repetitions, which are dropped. Between shards it is the seq, or the
-    /// frame's time where several relays, whose seqs say nothing of each other, meet.
-    fn admitted(
-        &mut self,
-        decoded: &[Entry<'_>],
-        shard_of_entry: &[usize],
-        held: &[(u32, HashMap<String, i64>)],
-    ) -> Vec<(usize, usize)> {
-        let mut sources: HashMap<(usize, &str, i64), usize> = HashMap::new();
-        let mut first = None;
-        let one_relay = decoded
-            .iter()
-            .all(|entry| *first.get_or_insert(relay_of(entry)) == relay_of(entry));
-        let mut places: Vec<Place> = Vec::with_capacity(decoded.len());
-        let mut last = vec![i64::MIN; held.len()];
-        for (entry, (read, &shard)) in decoded.iter().zip(shard_of_entry).enumerate() {
-            let (relay, generation) = relay_of(read);
-            let Some(((number, seqs), last)) = held.get(shard).zip(last.get_mut(shard)) else {
-                continue;
-            };
-            let source = *sources
-                .entry((shard, relay, generation))
-                .or_insert_with(|| {
-                    self.batch.sources.push(Source {
-                        shard: *number,
-                        relay: relay.to_owned(),
-                        generation,
-                        seq: seqs.get(&source_key(relay, generation)).copied(),
-                        counts: Counts::new(),
-                    });
-                    self.batch.sources.len() - 1
-                });
-            if let Some((_, entries, events, _)) = self.batch.weights.get_mut(shard) {
-                *entries += 1;
-                *events += read.events() as u64;
-            }
-            let weight = weight_of(read);
-            self.batch.weight = self.batch.weight.saturating_add(weight);
-            let Some(known) = self.batch.sources.get_mut(source) else {
-                continue;
-            };
-            let seq = seq_of(read);
-            if seq.is_some() && seq <= known.seq {
-                known.count("duplicate", weight);
-                continue;
-            }
-            known.seq = seq.or(known.seq);
-            let order = if one_relay { seq } else { millis_of(read) };
-            *last = order.map_or(*last, |order| order.max(*last));
-            places.push(Place {
-                order: *last,
-                entry,
-                source,
-            });
-        }
-        places.sort_by_key(|place| place.order);
-        places
-            .into_iter()
-            .map(|place| (place.entry, place.source))
-            .collect()
-    }
-
     fn event(&mut self, entry: usize, source: usize, read: &Entry<'_>) {
         let (did, time, seq) = match origin_of(read) {
             Some(origin) => (origin.did, origin.time, origin.seq),
@@ -195,10 +120,7 @@ impl<L: Validate> Decoder<'_, L> {
                 active: account.active,
                 status: account.status.as_deref().map(Box::from),
             },
-            Entry::RejectedFrame(frame) => Kind::RejectedFrame {
-                reason: frame.reason,
-                ops: frame.ops,
-            },
+            Entry::RejectedFrame(frame) => Kind::RejectedFrame(frame.reason),
         };
         self.batch.events.push(Event {
             source,
@@ -206,6 +128,7 @@ impl<L: Validate> Decoder<'_, L> {
             did: did.into(),
             time: time.into(),
             seq,
+            weight: read.weight(),
             kind,
         });
     }
@@ -316,47 +239,5 @@ impl<L: Validate> Decoder<'_, L> {
                 bad_insert_uri,
             }),
         ))
-    }
-}
-
-fn origin_of<'e, 'a>(entry: &'e Entry<'a>) -> Option<&'e Origin<'a>> {
-    match entry {
-        Entry::Commit(commit) => Some(&commit.origin),
-        Entry::Sync(sync) => Some(&sync.origin),
-        Entry::Identity(identity) => Some(&identity.origin),
-        Entry::Account(account) => Some(&account.origin),
-        Entry::RejectedFrame(_) => None,
-    }
-}
-
-fn relay_of<'a>(entry: &Entry<'a>) -> (&'a str, i64) {
-    match (entry, origin_of(entry)) {
-        (_, Some(origin)) => (origin.relay, origin.generation),
-        (Entry::RejectedFrame(frame), None) => (frame.relay, frame.generation),
-        (_, None) => ("", 0),
-    }
-}
-
-fn seq_of(entry: &Entry<'_>) -> Option<i64> {
-    match entry {
-        Entry::RejectedFrame(frame) => frame.seq,
-        _ => origin_of(entry).map(|origin| origin.seq),
-    }
-}
-
-fn millis_of(entry: &Entry<'_>) -> Option<i64> {
-    datetime::instant(origin_of(entry)?.time).map(super::repos::millis)
-}
-
-fn weight_of(entry: &Entry<'_>) -> i64 {
-    match entry {
-        Entry::Commit(commit) => {
-            let carried = commit.ops.len() + commit.rejected.len();
-            i64::try_from(carried)
-                .unwrap_or(i64::MAX)
-                .saturating_add(commit.filtered)
-        }
-        Entry::RejectedFrame(frame) => frame.ops,
-        _ => 1,
     }
 }

@@ -140,7 +140,7 @@ impl<'b> Wanted<'b> {
     fn of(plan: &Plan, batch: &'b Batch) -> Self {
         let mut wanted = Self::default();
         for event in &batch.events {
-            if !matches!(event.kind, Kind::RejectedFrame { .. }) {
+            if !matches!(event.kind, Kind::RejectedFrame(_)) {
                 wanted.dids.push(&event.did);
             }
         }

@@ -1,11 +1,13 @@
 //! The fold: events in, rows out.
 //!
-//! 1. `decode` reads entries once: every op is validated and turned into the compact
-//!    rows it may become; what is wrong with it is settled here.
+//! 1. `decode` reads entries once, those that `admit` lets in and in its order: every op is
+//!    validated and turned into the compact rows it may become; what is wrong with it is
+//!    settled here.
 //! 2. `known` says what must be looked up, and reads the answers.
 //! 3. `apply` walks the events in order of effect, (seq, op index), over an overlay
-//!    (`world`, `repos`) of what is known. It is strictly sequential: whatever an op
-//!    sees is the state left by the op before it, from the database or from this batch.
+//!    (`world`, `repos`) of what is known, by the rules of `events` and `ops`. It is strictly
+//!    sequential: whatever an op sees is the state left by the op before it, from the
+//!    database or from this batch.
 //! 4. `changes` turns the overlay's net effect into deletes, COPY bytes and statements.
 //!
 //! Steps 3 and 4 are a pure function of (batch, known rows, voided ops) and may be
@@ -15,12 +17,15 @@
 //! Rules are those of the reference run serially, with the differences on the
 //! side of keeping data that `ARCHITECTURE.md` lists.
 
+mod admit;
 mod apply;
 mod batch;
 mod changes;
 mod dead;
 mod decode;
+mod events;
 mod known;
+mod ops;
 mod repos;
 mod rows;
 mod world;

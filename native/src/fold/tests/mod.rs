@@ -1,5 +1,6 @@
 //! The fold as a pure function: batches written down, their net effect read back.
 
+mod accounts;
 mod dids;
 mod records;
 
@@ -316,4 +317,9 @@ pub(super) fn tally(changes: &Changes) -> BTreeMap<&str, i64> {
 
 pub(super) fn counted<'c>(outcomes: &[(&'c str, i64)]) -> BTreeMap<&'c str, i64> {
     outcomes.iter().copied().collect()
+}
+
+pub(super) fn repo(changes: &Changes) -> Option<Vec<&str>> {
+    let row = statement(changes, "upsert_repos")?;
+    Some(row.iter().map(String::as_str).collect())
 }
