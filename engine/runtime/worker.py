@@ -67,7 +67,7 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
         return IdentityRole(spec.name, settings)
     from engine.roles.indexer import IndexerRole
 
-    return IndexerRole(spec.name, spec.slot, spec.of, settings)
+    return IndexerRole(spec.name, settings)
 
 
 def main(spec: ProcessSpec, settings: Settings) -> int:

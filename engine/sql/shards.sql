@@ -78,3 +78,18 @@ SELECT pg_current_wal_flush_lsn()::text AS flushed, pg_current_wal_insert_lsn():
 -- name: relay_generations
 -- The relays and the generation of each one's seq numbers.
 SELECT host, generation FROM {state}.relay;
+
+-- name: indexer_seen
+-- Join, or say that we are still here; the names of all that were seen lately. $2 how lately.
+WITH me AS (
+    INSERT INTO {state}.indexer (name) VALUES ($1)
+    ON CONFLICT (name) DO UPDATE SET seen_at = now()
+    RETURNING name
+)
+SELECT name FROM me
+UNION
+SELECT name FROM {state}.indexer WHERE seen_at > now() - $2::interval;
+
+-- name: indexer_leave
+-- Give our place up; forget also who has been away for long.
+DELETE FROM {state}.indexer WHERE name = $1 OR seen_at < now() - interval '1 day';

@@ -14,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import asyncpg
 
 logger = logging.getLogger(__name__)
@@ -69,9 +72,11 @@ class Lease:
         rows = await self.conn.fetch(self.sql["shard_renew"], *self._pairs())
         self._require_all(rows, "renewing")
 
-    async def release(self) -> None:
-        """Give the shards back; the next owner takes them at once."""
-        await self.conn.execute(self.sql["shard_release"], *self._pairs())
+    async def give_back(self, shards: list[int]) -> None:
+        """Give shards back; the next owner takes them at once."""
+        if shards:
+            tokens = [self.tokens.pop(shard) for shard in shards]
+            await self.conn.execute(self.sql["shard_release"], shards, tokens)
 
     def _require_all(self, rows: list[asyncpg.Record], doing: str) -> None:
         missing = sorted(set(self.tokens) - {row["shard"] for row in rows})
@@ -80,51 +85,66 @@ class Lease:
 
 
 async def claim(
-    conn: asyncpg.Connection, sql: dict[str, str], owner: str, shards: list[int]
+    conn: asyncpg.Connection,
+    sql: dict[str, str],
+    owner: str,
+    wanted: Callable[[], Awaitable[list[int]]],
 ) -> Lease:
-    """Own these shards, waiting for the former owner's end or silence.
+    """Own the wanted shards, waiting for a former owner's end or silence.
 
-    Returns with every shard owned; cancel it to give up. Positions must be read
-    only afterwards.
+    ``wanted`` is asked again and again, for the answer may change while we wait.
+    Returns with exactly those shards owned, which may be none; cancel it to give
+    up. Positions must be read only afterwards.
     """
-    tokens: dict[int, int] = {}
-    waited = 0.0
+    lease = Lease(conn, sql, {})
+    told = float("-inf")
     while True:
-        wanted = [shard for shard in shards if shard not in tokens]
-        owners = await conn.fetch(
-            sql["shard_owners"], wanted, datetime.timedelta(seconds=LEASE_SECONDS)
-        )
-        unknown = set(wanted) - {row["shard"] for row in owners}
-        if unknown:
-            raise errors.SchemaMismatch(
-                f"shards {sorted(unknown)} do not exist in the state schema: "
-                "SHARD_COUNT differs from the deployment's"
-            )
-        free = [row for row in owners if not (row["alive"] and row["fresh"])]
-        for row in free:
-            if row["alive"]:
-                logger.warning(
-                    "taking shard %d from %s, silent for %.0f s: ending its backend %d",
-                    row["shard"],
-                    row["owner"],
-                    LEASE_SECONDS,
-                    row["backend_pid"],
-                )
-                await conn.fetch(sql["shard_terminate"], row["backend_pid"], row["backend_start"])
-        if free:
-            claimed = await conn.fetch(
-                sql["shard_claim"],
-                [row["shard"] for row in free],
-                [row["token"] for row in free],
-                owner,
-            )
-            tokens.update({row["shard"]: row["token"] for row in claimed})
-        if len(tokens) == len(shards):
-            return Lease(conn, sql, tokens)
-        if tokens:
-            await Lease(conn, sql, tokens).renew()
-        if waited % _REPORT_SECONDS == 0:
-            others = sorted({str(row["owner"]) for row in owners if row not in free})
-            logger.info("waiting for shards of %s", ", ".join(others) or "nobody")
+        shards = await wanted()
+        await lease.give_back([shard for shard in lease.shards if shard not in shards])
+        missing = [shard for shard in shards if shard not in lease.tokens]
+        if not missing:
+            return lease
+        owners = await _take_free(lease, owner, missing)
+        if len(lease.tokens) == len(shards):
+            return lease
+        if lease.tokens:
+            await lease.renew()
+        now = time.monotonic()
+        if now - told >= _REPORT_SECONDS:
+            told = now
+            logger.info("waiting for shards of %s", ", ".join(owners))
         await asyncio.sleep(_WAIT_SECONDS)
-        waited += _WAIT_SECONDS
+
+
+async def _take_free(lease: Lease, owner: str, missing: list[int]) -> list[str]:
+    """Add what is free of these shards to the lease; the owners of the others."""
+    silence = datetime.timedelta(seconds=LEASE_SECONDS)
+    rows = await lease.conn.fetch(lease.sql["shard_owners"], missing, silence)
+    unknown = set(missing) - {row["shard"] for row in rows}
+    if unknown:
+        raise errors.SchemaMismatch(
+            f"shards {sorted(unknown)} do not exist in the state schema: "
+            "SHARD_COUNT differs from the deployment's"
+        )
+    free = [row for row in rows if not (row["alive"] and row["fresh"])]
+    for row in free:
+        if row["alive"]:
+            logger.warning(
+                "taking shard %d from %s, silent for %.0f s: ending its backend %d",
+                row["shard"],
+                row["owner"],
+                LEASE_SECONDS,
+                row["backend_pid"],
+            )
+            await lease.conn.fetch(
+                lease.sql["shard_terminate"], row["backend_pid"], row["backend_start"]
+            )
+    if free:
+        claimed = await lease.conn.fetch(
+            lease.sql["shard_claim"],
+            [row["shard"] for row in free],
+            [row["token"] for row in free],
+            owner,
+        )
+        lease.tokens.update({row["shard"]: row["token"] for row in claimed})
+    return sorted({str(row["owner"]) for row in rows if row not in free})

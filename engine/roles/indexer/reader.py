@@ -11,6 +11,7 @@ unchanged epoch after the read proves that the read saw these streams
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,10 @@ class Reader:
             StreamsTorn: the streams are not (or no longer) those of the epoch.
             StoreUnavailable: the connection is gone.
         """
-        share = self._batch_bytes / max(1, len(after))
+        if not after:  # more indexers than shards
+            await asyncio.sleep(block_ms / 1000)
+            return []
+        share = self._batch_bytes / len(after)
         count = min(_MAX_COUNT, max(_MIN_COUNT, int(share / self._entry_bytes)))
         names = [self._keys.stream(self._source, shard) for shard in after]
         read = resp.pack(

@@ -14,15 +14,16 @@ import logging
 import random
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine import errors, log
 from engine.adapters import postgres, resp
 from engine.core import backoff, streams
 from engine.roles.indexer import lease as leases
+from engine.roles.indexer import members, tables
 from engine.roles.indexer import position as positions
 from engine.roles.indexer import session as sessions
-from engine.roles.indexer import tables
 from engine.roles.indexer.reader import Reader
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
@@ -44,14 +45,15 @@ REPORT_SECONDS = 10.0
 
 
 class IndexerRole:
-    """Owns the shards ``s`` with ``s % of == slot`` and writes their rows."""
+    """Owns its share of the shards, as many indexers as there are, and writes their rows."""
 
-    def __init__(self, name: str, slot: int, of: int, settings: Settings) -> None:
-        """Take part ``slot`` of ``of``; both stores' URLs must be set."""
-        if not 0 <= slot < of:
-            raise errors.SettingsError(f"slot {slot} of {of}: slots count from 0")
+    def __init__(self, name: str, settings: Settings) -> None:
+        """Work under a name that no other indexer of the deployment has.
+
+        Both stores' URLs must be set.
+        """
         self._name = name
-        self._shards = list(range(slot, settings.shard_count, of))
+        self._members = members.Membership(name, settings.shard_count)
         self._settings = settings
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._counters = sessions.Counters()
@@ -66,8 +68,6 @@ class IndexerRole:
             SchemaMismatch: the database cannot be written as it is.
             UnknownEnvelope: a newer producer writes to these streams.
         """
-        if not self._shards:
-            logger.warning("more indexers than shards: this one has nothing to do")
         delays = backoff.Backoff(base_seconds=0.2, cap_seconds=5.0)
         reporting = asyncio.create_task(self._log_progress())
         try:
@@ -104,15 +104,17 @@ class IndexerRole:
             self._state = "claiming"
             async with postgres.translated_errors():
                 built = await tables.load(conn, settings)
-                claiming = leases.claim(conn, built.sql, self._name, self._shards)
+                share = partial(self._members.share, conn, built.sql)
+                claiming = leases.claim(conn, built.sql, self._name, share)
                 lease = await _unless_stopped(claiming, stop)
             if lease is None:
+                await self._end(leases.Lease(conn, built.sql, {}), stop)
                 return
             async with postgres.translated_errors():
                 held = await positions.load(conn, built.sql, streams.LIVE, lease.shards)
             mark = await self._agree(stop, lease, admin, held)
             if mark is None:
-                await _release(lease)
+                await self._end(lease, stop)
                 return
             epoch = mark.decode().rpartition(":")[2]
             session = sessions.Session(
@@ -144,11 +146,12 @@ class IndexerRole:
                 counters=self._counters,
                 stages=self._stages,
             )
-            logger.info("ready, owning shards %s", _ranges(lease.shards))
+            owned = ",".join(map(str, lease.shards)) or "none"
+            logger.info("ready, owning shards %s", owned)
             self._state, self._owned = "running", lease.shards
-            await session.run(stop)
-            self._state = "stopping"
-            await _release(lease)
+            await session.run(stop, share)
+            self._state = "stopping" if stop.is_set() else "sharing anew"
+            await self._end(lease, stop)
 
     async def _agree(
         self,
@@ -175,6 +178,15 @@ class IndexerRole:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), EPOCH_POLL_SECONDS)
         return None
+
+    async def _end(self, lease: leases.Lease, stop: asyncio.Event) -> None:
+        """Give the shards back; and our place, if we stop. A lost connection does it by itself."""
+        self._owned = []
+        with contextlib.suppress(errors.StoreError):
+            async with postgres.translated_errors():
+                await lease.give_back(lease.shards)
+            if stop.is_set():
+                await self._members.leave(lease.conn, lease.sql)
 
     def report(self) -> dict[str, object]:
         """What the heartbeat tells: state, owned shards, counters since the start."""
@@ -218,17 +230,6 @@ async def _unless_stopped(work: Coroutine[None, None, T], stop: asyncio.Event) -
         await asyncio.gather(task, stopping, return_exceptions=True)
 
 
-async def _release(lease: leases.Lease) -> None:
-    """Give shards back on a clean end; a lost connection gives them back by itself."""
-    with contextlib.suppress(errors.StoreError):
-        async with postgres.translated_errors():
-            await lease.release()
-
-
 async def _close(conn: asyncpg.Connection) -> None:
     with contextlib.suppress(Exception):
         await conn.close(timeout=2)
-
-
-def _ranges(numbers: list[int]) -> str:
-    return ",".join(map(str, numbers))

@@ -23,6 +23,8 @@ from engine.roles.indexer import trim
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import asyncpg
 
     from engine.adapters import resp
@@ -74,8 +76,10 @@ class Session:
     _upkept_at: float = 0.0
     _quiet_at: float = 0.0
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop``; the batch in hand is finished first.
+    async def run(self, stop: asyncio.Event, share: Callable[[], Awaitable[list[int]]]) -> None:
+        """Work until ``stop``, or until ``share`` is no longer what we own.
+
+        The batch in hand is finished first.
 
         Raises:
             StreamsTorn: the streams must be made anew; nothing is lost.
@@ -100,6 +104,8 @@ class Session:
                     await self._commit(batch, decoded)
                 with self.stages(Stage.UPKEEP):
                     await self._upkeep(idle=not batch)
+                    if await share() != self.writer.lease.shards:
+                        return
         finally:
             for task in (reading, stopping):
                 task.cancel()
