@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Whether an event at a time makes a known actor's look-up due.
 fn is_due(time: &str, has_handle: bool, due: &str) -> bool {
     let mut log = Log::new();
     log.time = time.into();
@@ -12,6 +13,7 @@ fn is_due(time: &str, has_handle: bool, due: &str) -> bool {
     statement(&changes, "upsert_identity_due").is_some()
 }
 
+#[test]
 fn handles_are_looked_up_again_strictly_after_their_time() {
     assert!(!is_due("2024-01-02T00:00:00.000Z", true, "null"));
     assert!(is_due("2024-01-02T00:00:00.001Z", true, "null"));
@@ -20,12 +22,14 @@ fn handles_are_looked_up_again_strictly_after_their_time() {
     assert!(!is_due("2023-12-01T00:00:00.000Z", false, "null"));
 }
 
+#[test]
 fn a_look_up_that_is_due_counts_as_done() {
     let due = "\"2024-01-01T00:30:00.000Z\"";
     assert!(!is_due("2024-01-01T02:00:00.000Z", false, due));
     assert!(is_due("2024-01-02T00:30:00.001Z", false, due));
 }
 
+#[test]
 fn an_identity_event_forces_a_look_up_and_the_last_wins() {
     let mut log = Log::new();
     log.identity(A);
@@ -42,6 +46,7 @@ fn an_identity_event_forces_a_look_up_and_the_last_wins() {
     assert_eq!(actors[1], r#"{"2024-01-01T00:00:00.000Z"}"#);
 }
 
+#[test]
 fn account_and_identity_events_must_be_newer_as_instants() {
     let known = format!(
         r#"[["{A}", null, null, "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00", true, null]]"#
@@ -59,6 +64,7 @@ fn account_and_identity_events_must_be_newer_as_instants() {
     assert_eq!(repo(&changes).unwrap()[6], r#"{"suspended"}"#);
 }
 
+#[test]
 fn a_time_from_the_future_does_not_silence_what_comes_after() {
     let known = format!(
         r#"[["{A}", null, null, "2024-01-01T00:05:00.001Z", "9999-01-01T00:00:00Z", false, null]]"#
@@ -86,6 +92,7 @@ fn a_time_from_the_future_does_not_silence_what_comes_after() {
     assert_eq!(tally(&changes), counted(&[("duplicate", 1)]));
 }
 
+#[test]
 fn the_last_event_asks_whatever_seq_its_relay_gave_it() {
     let origin = |relay, seq, time| Origin {
         relay,
@@ -122,6 +129,7 @@ fn the_last_event_asks_whatever_seq_its_relay_gave_it() {
     );
 }
 
+#[test]
 fn accounts_set_the_status_of_their_actor() {
     for (active, status, outcome, kept) in [
         (true, None, "applied", Some("{NULL}")),
@@ -157,6 +165,7 @@ fn accounts_set_the_status_of_their_actor() {
     }
 }
 
+#[test]
 fn an_account_event_can_be_the_first_of_its_did() {
     let mut log = Log::new();
     log.account(A, false, Some("takendown"));

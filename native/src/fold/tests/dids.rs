@@ -2,9 +2,6 @@
 
 use super::*;
 
-const PAGE: &[Change<'static>] = &[('+', "t.page/1", &[("text", "")])];
-
-/// did, rev, resync, account time, identity time, active, status of the one repository.
 fn known_at(number: usize) -> String {
     format!(
         r#"[["{A}", "{}", null, null, null, null, null]]"#,
@@ -161,13 +158,6 @@ fn a_sync_marks_the_repository_unless_it_is_there_already() {
     }
 }
 
-/// Whether an event at a time makes a known actor's look-up due.
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
 #[test]
 fn changes_that_a_host_left_out_mark_the_repository() {
     let commit = cid::parse_str(CID).unwrap();
@@ -227,8 +217,6 @@ fn a_seq_is_held_only_once_there_was_one() {
     }
 }
 
-#[test]
-#[test]
 #[test]
 fn the_repositories_of_a_batch_are_locked_in_order() {
     let plan = plan();

@@ -319,6 +319,9 @@ pub(super) fn counted<'c>(outcomes: &[(&'c str, i64)]) -> BTreeMap<&'c str, i64>
     outcomes.iter().copied().collect()
 }
 
+pub(super) const PAGE: &[Change<'static>] = &[('+', "t.page/1", &[("text", "")])];
+
+/// did, rev, resync, account time, identity time, active, status of the one repository.
 pub(super) fn repo(changes: &Changes) -> Option<Vec<&str>> {
     let row = statement(changes, "upsert_repos")?;
     Some(row.iter().map(String::as_str).collect())
