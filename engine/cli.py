@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from engine.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from engine.settings import Settings
+    from engine.settings import Loaded, Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     up = commands.add_parser("up", help="run every role on this machine")
     up.add_argument("--until-caught-up", action="store_true", help="end once all is indexed")
-    up.add_argument("--roles", metavar="A,B", help="only these roles")
+    up.add_argument("--roles", metavar="A,B", help="only these roles (ROLES)")
     up.set_defaults(call=_up)
 
     run = commands.add_parser("run", help="run one process of one role")
@@ -112,9 +112,13 @@ def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
+    return _loaded(arguments).settings
+
+
+def _loaded(arguments: argparse.Namespace) -> Loaded:
     from engine import settings
 
-    return settings.load(arguments.config)
+    return settings.load_with_sources(arguments.config)
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -122,7 +126,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
     roles = [role.strip() for role in (arguments.roles or "").split(",") if role.strip()]
     return supervisor.up(
-        _settings(arguments),
+        _loaded(arguments),
         config=arguments.config,
         roles=roles or None,
         until_caught_up=arguments.until_caught_up,
@@ -137,7 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.slot < arguments.of:
         raise SettingsError(f"--slot {arguments.slot} --of {arguments.of}: slots count from 0")
     spec = plan.ProcessSpec(role, arguments.slot, arguments.of, arguments.core)
-    return worker.main(spec, _settings(arguments))
+    return worker.main(spec, _loaded(arguments))
 
 
 def _status(arguments: argparse.Namespace) -> int:

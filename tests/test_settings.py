@@ -6,6 +6,7 @@ import pytest
 
 from engine import settings
 from engine.errors import SettingsError
+from engine.settings import advice
 
 
 def load(**environ: str) -> settings.Settings:
@@ -66,7 +67,7 @@ def test_load_takes_the_file_from_the_environment(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("sharts = 1", "unknown sharts"),
-        ("[ingester]\nrelay_host = 'x'", "unknown ingester.relay_host"),
+        ("[ingester]\nrelay_host = 'x'", r"relay_host \(did you mean ingester.relay_hosts\?\)"),
         ("[nonsense]\na = 1", "unknown nonsense"),
         ("ingester = 1", "ingester is a section"),
         ("shard_count = '8'", "shard_count"),
@@ -122,7 +123,82 @@ def test_load_refused_secret_is_not_repeated() -> None:
 
 
 def test_load_ignores_other_programs_variables() -> None:
-    assert load(PATH="/bin", INDEXER_UNHEARD_OF="1") == settings.Settings()
+    assert load(PATH="/bin", PGHOST="x", MODE="y") == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("INGESTER_RELAY_HOST", "INGESTER_RELAY_HOST (did you mean INGESTER_RELAY_HOSTS?)"),
+        ("INDEXER_PROCESES", "(did you mean INDEXER_PROCESSES?)"),
+        ("BACKFILLER_CONCURENCY", "(did you mean BACKFILLER_CONCURRENCY?)"),
+        ("IDENTITY_UNHEARD_OF", "IDENTITY_UNHEARD_OF;"),
+        ("NETWORK_ALLOW_PRIVAT", "(did you mean NETWORK_ALLOW_PRIVATE?)"),
+        ("LABELS_X", "LABELS_X;"),
+        ("DB_POOL_SIZE", "(did you mean DB_POOL_MAX_SIZE?)"),
+        ("HEADRACE_CONFG", "(did you mean HEADRACE_CONFIG?)"),
+    ],
+)
+def test_load_variable_that_looks_like_a_setting_is_refused(variable: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(**{variable: "1"})
+    assert words in str(caught.value)
+
+
+def test_load_names_every_strange_variable_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"INDEXER_A, INDEXER_B;"):
+        load(INDEXER_B="", INDEXER_A="1")
+
+
+def test_load_leaves_the_variables_of_kubernetes_services_alone() -> None:
+    environ = {
+        "INDEXER_SERVICE_HOST": "10.0.0.1",
+        "INDEXER_SERVICE_PORT": "9090",
+        "INDEXER_SERVICE_PORT_METRICS": "9090",
+        "INDEXER_PORT": "tcp://10.0.0.1:9090",
+        "INDEXER_PORT_9090_TCP": "tcp://10.0.0.1:9090",
+        "INDEXER_PORT_9090_TCP_PROTO": "tcp",
+        "INDEXER_PORT_9090_TCP_PORT": "9090",
+        "INDEXER_PORT_9090_TCP_ADDR": "10.0.0.1",
+        "HEADRACE_SERVICE_HOST": "10.0.0.2",
+    }
+    assert settings.load(environ=environ) == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("indexer, firehose", ("firehose", "indexer")), ("identity", ("identity",)), (" ", ())],
+)
+def test_roles_are_those_that_there_are(value: str, expected: tuple[str, ...]) -> None:
+    assert load(ROLES=value).roles == expected
+
+
+@pytest.mark.parametrize(("value", "word"), [("backfiller", "this version"), ("x", "no role")])
+def test_roles_that_are_not_there_are_refused(value: str, word: str) -> None:
+    with pytest.raises(SettingsError, match=word):
+        load(ROLES=value)
+
+
+def warned(**environ: str) -> dict[str, str]:
+    loaded = settings.load_with_sources(environ=environ)
+    return {notice.variable: notice.text for notice in loaded.notices if notice.warns}
+
+
+def test_low_mark_and_small_batch_are_warned_of() -> None:
+    assert warned(INGESTER_HIGH_WATER_MARK="10000", INDEXER_BATCH_SIZE="1000") == {}
+    said = warned(INGESTER_HIGH_WATER_MARK="9999", INDEXER_BATCH_SIZE="10")
+    assert "9999 events" in said["INGESTER_HIGH_WATER_MARK"]
+    assert "at most 10 entries" in said["INDEXER_BATCH_SIZE"]
+
+
+def test_marks_that_redis_has_no_memory_for_are_named() -> None:
+    default = settings.Settings()
+    assert advice.memory_notice(default, 0) is None
+    assert advice.memory_notice(default, 768 << 20) is None
+    notice = advice.memory_notice(default, (768 << 20) - 1)
+    assert notice is not None
+    assert notice.warns
+    assert "maxmemory is 805306367" in notice.text
 
 
 def test_relay_hosts_named_twice_alike_are_one() -> None:

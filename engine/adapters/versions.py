@@ -1,4 +1,4 @@
-"""Which servers the engine works with; checked once at every start."""
+"""Which servers the engine works with, and how they must be set; checked once at every start."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ def check_postgres(major: int) -> None:
 def check_redis(info: Mapping[str, Any]) -> str:
     """Refuse a Redis or Valkey that the engine is not made for.
 
+    A stream is a single key, and so the unit of eviction: a server that forgets keys when it is
+    full would forget all of a shard. One that refuses instead makes the ingester wait.
+
     Args:
-        info: the reply of ``INFO`` (sections server and cluster), as redis-py parses it.
+        info: the reply of ``INFO`` (server, cluster, memory), as redis-py parses it.
 
     Returns:
         Its name and version, for logs.
 
     Raises:
-        SettingsError: too old, or a Redis Cluster.
+        SettingsError: too old, a Redis Cluster, or one that evicts keys.
     """
     is_valkey = "valkey_version" in info
     name, oldest = ("Valkey", _VALKEY_OLDEST) if is_valkey else ("Redis", _REDIS_OLDEST)
@@ -52,4 +55,10 @@ def check_redis(info: Mapping[str, Any]) -> str:
     mode = info.get("server_mode", info.get("redis_mode"))
     if str(info.get("cluster_enabled", 0)) == "1" or mode == "cluster":
         raise SettingsError("REDIS_URL leads to a Redis Cluster, which is not supported yet")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise SettingsError(
+            f"REDIS_URL leads to a {name} with maxmemory-policy {policy}, which deletes whole "
+            "streams when memory is full: set it to noeviction"
+        )
     return f"{name} {version}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine import settings
-from engine.settings import Declared, Settings
+from engine.settings import Declared, Settings, predecessor
 
 _HEAD = f"""\
 # Settings
@@ -12,8 +12,10 @@ Made by `make docs` from `engine/settings/sections.py`; do not edit.
 
 Each setting is a key of a TOML file (`--config FILE` or `{settings.CONFIG_VARIABLE}`) and a
 variable of the environment, which wins. An empty variable counts as not set. Lists are TOML
-arrays, or strings separated by commas. An unknown key in the file is refused; other variables
-are left alone.
+arrays, or strings separated by commas. An unknown key in the file is refused, and so is an unknown
+variable that begins like a section (`INGESTER_` ...); other variables are left alone.
+
+`headrace settings` shows the effective values and where each came from.
 
 ```toml
 metrics_port = 4100
@@ -36,7 +38,29 @@ def render() -> str:
                 f"\n## {title}\n\n{about}| variable | default | meaning |\n| --- | --- | --- |"
             )
         parts.append(f"| `{item.variable}` | {_default(item)} | {_meaning(item)} |")
+    parts.append(_predecessor())
     return "\n".join(parts) + "\n"
+
+
+_OF_OLD = """
+## Variables of the pipeline that Headrace replaces
+
+Whoever ran its `ingester`, `backfiller` and `indexer` can start Headrace with the environment they
+have; none of its variables is refused. *Honoured*: a setting above has its name and its meaning.
+*Mapped*: it becomes the setting named, unless that is set in the environment itself. The others are
+named once at start. A value that cannot be is refused, where it used to be replaced by the default.
+
+| variable | fate | setting | why or how |
+| --- | --- | --- | --- |"""
+
+
+def _predecessor() -> str:
+    targets = {item.name: f"`{item.variable}`" for item in settings.declared()}
+    rows = (
+        f"| `{one.name}` | {one.fate} | {targets.get(one.target, '')} | {one.reason} |"
+        for one in predecessor.TABLE
+    )
+    return "\n".join((_OF_OLD, *rows))
 
 
 def _about(section: str) -> str:

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from engine import log
 from engine.runtime.plan import ProcessSpec
-from engine.runtime.worker import STOP_SECONDS, SUPERVISOR_VARIABLE
+from engine.runtime.worker import STOP_SECONDS
+from engine.settings import SUPERVISOR_VARIABLE
 
 logger = logging.getLogger(__name__)
 

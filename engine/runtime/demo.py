@@ -42,7 +42,7 @@ def run(data_dir: Path, *, keep: bool) -> int:
     with simulate.serve_in_thread(simulate.load(folder)) as relay:
         print(f"2. Its relay, its PLC directory and its hosts on {relay.url}", flush=True)
         environ = _environ(relay.settings, data_dir)
-        settings = settings_module.load(environ=environ)
+        loaded = settings_module.load_with_sources(environ=environ)
         print(f"3. headrace up, with Postgres and Valkey of its own in {data_dir}", flush=True)
         started = time.monotonic()
 
@@ -52,14 +52,13 @@ def run(data_dir: Path, *, keep: bool) -> int:
             _show_where_to_look(settings, data_dir, keep=keep)
 
         return supervisor.up(
-            settings, until_caught_up=not keep, progress=True, environ=environ, on_caught_up=show
+            loaded, until_caught_up=not keep, progress=True, environ=environ, on_caught_up=show
         )
 
 
 def _environ(served: dict[str, str], data_dir: Path) -> dict[str, str]:
     """Our environment, without the settings of another deployment."""
-    ours = {item.variable for item in settings_module.declared()}
-    ours.add(settings_module.CONFIG_VARIABLE)
+    ours = settings_module.variables()
     rest = {name: value for name, value in os.environ.items() if name not in ours}
     demo = {"DATA_DIR": str(data_dir), "METRICS_PORT": "0", "LOG_LEVEL": "warning"}
     return rest | served | demo

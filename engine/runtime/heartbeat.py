@@ -27,13 +27,16 @@ EXPIRE_SECONDS = 10
 """A process that is silent for this long is gone from the report."""
 
 
-async def beat(url: str, keys: Keys, spec: ProcessSpec, role: Role) -> None:
-    """Write the heartbeat of this process until cancelled, then remove it."""
+async def beat(url: str, keys: Keys, spec: ProcessSpec, role: Role, over: asyncio.Event) -> None:
+    """Write the heartbeat of this process until `over`, then remove it.
+
+    An event, for a cancellation may get lost: the client swallows one that comes while it connects.
+    """
     client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=2.0)
     key = keys.process(spec.name)
     started = time.time()
     try:
-        while True:
+        while not over.is_set():
             said = {
                 "state": "running",
                 **role.report(),
@@ -49,7 +52,9 @@ async def beat(url: str, keys: Keys, spec: ProcessSpec, role: Role) -> None:
             # The role itself says what is wrong with Redis.
             with contextlib.suppress(redis.exceptions.RedisError, OSError):
                 await client.set(key, orjson.dumps(said), ex=EXPIRE_SECONDS)
-            await asyncio.sleep(INTERVAL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await over.wait()
     finally:
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             async with asyncio.timeout(0.5):

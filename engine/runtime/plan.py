@@ -6,14 +6,9 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
+from engine import settings as settings_module
 from engine.errors import SettingsError
-from engine.settings import Settings
-
-ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
-"""Every role there will be; the order in which processes start."""
-
-BUILT = ("firehose", "indexer", "identity")
-"""The roles that this version has."""
+from engine.settings import BUILT, ROLES, Settings
 
 
 class ProcessSpec(Struct, frozen=True):
@@ -42,11 +37,10 @@ def check_role(role: str) -> str:
     Raises:
         SettingsError: there is no such role, or not in this version.
     """
-    if role not in ROLES:
-        raise SettingsError(f"{role!r} is no role; there are {', '.join(BUILT)}")
-    if role not in BUILT:
-        raise SettingsError(f"this version has no role {role}; it has {', '.join(BUILT)}")
-    return role
+    try:
+        return settings_module.check_role(role)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def plan(
@@ -58,10 +52,19 @@ def plan(
     are more of them; the other roles, which mostly wait, take them from the back.
     More indexers than shards would have nothing to do, so the shards are the limit.
 
+    Args:
+        settings: those of the deployment.
+        cores: numbers of the cores to pin to; none: nothing is pinned.
+        roles: only these; by default those of the settings, which by default are all.
+
     Raises:
         SettingsError: a role that does not exist.
     """
-    wanted = [role for role in ROLES if role in {check_role(role) for role in roles or BUILT}]
+    wanted = [
+        role
+        for role in ROLES
+        if role in {check_role(role) for role in roles or settings.roles or BUILT}
+    ]
     indexers = min(settings.indexer.processes or max(1, len(cores)), settings.shard_count)
     specs: list[ProcessSpec] = []
     from_back = 0

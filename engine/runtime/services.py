@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import redis.asyncio
@@ -15,7 +16,7 @@ from engine import log
 from engine.adapters import embedded, postgres, versions
 from engine.core import urls
 from engine.errors import SettingsError, StoreUnavailable
-from engine.settings import Settings
+from engine.settings import Notice, Settings, advice
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,14 @@ def with_urls(settings: Settings) -> Settings:
     )
 
 
-async def wait_ready(settings: Settings, name: str) -> None:
+def tell(notices: Iterable[Notice]) -> None:
+    """Log what there is to say about the settings, one line each."""
+    for notice in notices:
+        level = logging.WARNING if notice.warns else logging.INFO
+        logger.log(level, "setting %s: %s", notice.variable, notice.text)
+
+
+async def wait_ready(settings: Settings, name: str, *, tells: bool = False) -> None:
     """Return once Redis and Postgres answer; waits as long as it takes, saying for what.
 
     Cancel it to give up.
@@ -66,19 +74,26 @@ async def wait_ready(settings: Settings, name: str) -> None:
     Args:
         settings: with both URLs.
         name: the process, as Postgres shall see it.
+        tells: log what is dubious about the servers' own settings.
 
     Raises:
-        SettingsError: a server answers but cannot be used: version, cluster, password, database.
+        SettingsError: a server answers but cannot be used: version, cluster, eviction, password,
+            database.
     """
     redis_url = settings.redis_url or ""
+
+    async def probe_redis() -> None:
+        info = await _redis_info(redis_url)
+        versions.check_redis(info)
+        dubious = advice.memory_notice(settings, int(info.get("maxmemory", 0)))
+        if tells and dubious is not None:
+            tell([dubious])
 
     async def probe_postgres() -> None:
         connection = await postgres.connect(settings, name)
         connection.terminate()
 
-    await _wait_for(
-        "Redis", "REDIS_URL", urls.masked_url(redis_url), lambda: _probe_redis(redis_url)
-    )
+    await _wait_for("Redis", "REDIS_URL", urls.masked_url(redis_url), probe_redis)
     place = postgres.place(settings.database_url or "")
     await _wait_for("Postgres", "DATABASE_URL", place, probe_postgres)
 
@@ -107,7 +122,7 @@ async def _wait_for(
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _probe_redis(url: str) -> None:
+async def _redis_info(url: str) -> Mapping[str, Any]:
     try:
         client = redis.asyncio.Redis.from_url(
             url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
@@ -116,7 +131,8 @@ async def _probe_redis(url: str) -> None:
         raise SettingsError(f"REDIS_URL: {error}") from error
     try:
         # All of it, for the sections needed have other names in other versions.
-        versions.check_redis(await client.info("all"))
+        info: Mapping[str, Any] = await client.info("all")
+        return info
     except redis.exceptions.AuthenticationError as error:
         raise SettingsError(f"REDIS_URL: {error}") from error
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:

@@ -29,7 +29,7 @@ from engine.ops.status_reader import StatusReader
 from engine.runtime import children, plan, services, status_server
 from engine.runtime.status_server import Snapshots
 from engine.runtime.worker import ECHO_SECONDS
-from engine.settings import Settings
+from engine.settings import Loaded, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ CaughtUp = Callable[[Settings], Awaitable[None]]
 
 
 def up(
-    settings: Settings,
+    loaded: Loaded,
     *,
     config: str | None = None,
     roles: Collection[str] | None = None,
@@ -60,9 +60,9 @@ def up(
     from the main thread.
 
     Args:
-        settings: those of the deployment.
+        loaded: the settings of the deployment.
         config: the file that they came from, for the processes.
-        roles: only these; all by default.
+        roles: only these; by default those of the settings.
         until_caught_up: end once all that the relays have is indexed.
         progress: print a line a second on stdout; by default, if that is a terminal.
         environ: what the settings were loaded from, for the processes; by default our own.
@@ -76,7 +76,9 @@ def up(
     Raises:
         HeadraceError: it cannot start; the message says why.
     """
+    settings = loaded.settings
     log.setup("up", settings.log_level)
+    services.tell(loaded.notices)
     specs = plan.plan(settings, _cores(), roles)
     if settings.indexer.processes > settings.shard_count:
         logger.warning(
@@ -195,7 +197,7 @@ class _Supervisor:
 
     async def _prepare(self, owns_database: bool) -> None:
         """Wait for the stores; see that the tables are there."""
-        await services.wait_ready(self._settings, "up")
+        await services.wait_ready(self._settings, "up", tells=True)
         await schema_commands.prepare(self._settings, own=owns_database)
 
     async def _before_signal(self, task: asyncio.Task[None]) -> bool:

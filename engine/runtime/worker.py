@@ -9,7 +9,6 @@ it is the echo of the first (``ECHO_SECONDS``).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import logging
 import os
@@ -28,7 +27,7 @@ from engine.core import streams
 from engine.errors import HeadraceError
 from engine.runtime import heartbeat, services
 from engine.runtime.plan import ProcessSpec, check_role
-from engine.settings import Settings
+from engine.settings import SUPERVISOR_VARIABLE, Loaded, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +37,8 @@ STOP_SECONDS = 5.0
 ECHO_SECONDS = 0.5
 """Signals within this time are one: ``timeout`` sends to its process and to the group."""
 
-SUPERVISOR_VARIABLE = "HEADRACE_SUPERVISOR"
-"""Process id of the supervisor, in the environment of its processes, which end with it."""
+_FAREWELL_SECONDS = 1.0
+"""How long the last heartbeat may take."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -70,18 +69,28 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
     return IndexerRole(spec.name, settings)
 
 
-def main(spec: ProcessSpec, settings: Settings) -> int:
+def main(spec: ProcessSpec, loaded: Loaded) -> int:
     """Run one role in this process until it is told to stop.
 
     Returns:
         The exit code: 0 after a signal, else the error's.
     """
+    settings = loaded.settings
     log.setup(spec.name, settings.log_level)
     _end_with_supervisor()
+    # Under a supervisor everything was said once already, by it.
+    alone = SUPERVISOR_VARIABLE not in os.environ
+    if alone:
+        services.tell(loaded.notices)
+        if settings.roles and spec.role not in settings.roles:
+            logger.warning(
+                "the role asked for is not among those of the settings %s",
+                log.fields(role=spec.role, roles=",".join(settings.roles)),
+            )
     try:
         check_role(spec.role)
         _pin(spec.core)
-        return uvloop.run(_run(spec, services.with_urls(settings)))
+        return uvloop.run(_run(spec, services.with_urls(settings), alone))
     except HeadraceError as error:
         logger.error("stopped by an error %s", log.fields(error=type(error).__name__, text=error))
         return error.exit_code
@@ -90,10 +99,10 @@ def main(spec: ProcessSpec, settings: Settings) -> int:
         return 1
 
 
-async def _run(spec: ProcessSpec, settings: Settings) -> int:
+async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
     stop = asyncio.Event()
     reason = _stop_on_signals(stop)
-    ready = asyncio.ensure_future(services.wait_ready(settings, spec.name))
+    ready = asyncio.ensure_future(services.wait_ready(settings, spec.name, tells=alone))
     told = asyncio.ensure_future(stop.wait())
     await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():
@@ -104,17 +113,18 @@ async def _run(spec: ProcessSpec, settings: Settings) -> int:
     ready.result()
     role = build(spec, settings)
     logger.info("started %s", log.fields(pid=os.getpid(), core=spec.core, slot=spec.slot))
+    over = asyncio.Event()
     beat = asyncio.ensure_future(
         heartbeat.beat(
-            settings.redis_url or "", streams.Keys(settings.redis_key_prefix), spec, role
+            settings.redis_url or "", streams.Keys(settings.redis_key_prefix), spec, role, over
         )
     )
     try:
         await role.run(stop)
     finally:
+        over.set()
+        await asyncio.wait([beat], timeout=_FAREWELL_SECONDS)
         beat.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beat
     if not stop.is_set():
         logger.error("the role ended although nobody asked it to")
         return 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -13,10 +15,15 @@ from msgspec import Meta, Struct
 
 from engine.core import urls
 from engine.errors import SettingsError
-from engine.settings.sections import Section, Settings
+from engine.settings import predecessor
+from engine.settings.advice import Notice, notices
+from engine.settings.sections import BUILT, ROLES, Section, Settings
 
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
 """Names the TOML file where no ``--config`` is given."""
+
+SUPERVISOR_VARIABLE = "HEADRACE_SUPERVISOR"
+"""Process id of the supervisor, in the environment of its processes."""
 
 
 class Declared(Struct, frozen=True):
@@ -51,7 +58,11 @@ class Loaded(Struct, frozen=True):
     """Settings, and where each of them came from."""
 
     settings: Settings
-    sources: dict[str, str]  # declared name -> "default" | "file PATH" | "environment"
+    sources: dict[str, str]
+    """Declared name -> ``default``, ``file PATH``, ``environment``, or the variables of the
+    predecessor that it was mapped from."""
+    notices: tuple[Notice, ...] = ()
+    """What whoever starts a deployment should read once."""
 
 
 def declared(struct: type[Section] = Settings, section: str = "") -> Iterator[Declared]:
@@ -96,7 +107,10 @@ def load(config: str | Path | None = None, environ: Mapping[str, str] | None = N
 def load_with_sources(
     config: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Read the file and the environment over the defaults.
+    """Read the file and the environment over the defaults. Reads no clock, opens no socket.
+
+    The order, a later one wins: default, file, what follows from a variable of the predecessor,
+    our own variable.
 
     Args:
         config: the TOML file; None takes ``HEADRACE_CONFIG``, and no file where that is not set.
@@ -106,14 +120,20 @@ def load_with_sources(
         SettingsError: a key that does not exist or a value that cannot be, with its source.
     """
     environ = os.environ if environ is None else environ
+    refuse_unknown(environ)
     path = config or environ.get(CONFIG_VARIABLE) or None
     from_file = _read_file(Path(path)) if path else {}
+    mapped = {item.target: item for item in predecessor.mapped(environ, BUILT)}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for item in declared():
-        text = environ.get(item.variable, "")
-        if text.strip():
-            source, label, raw, strict = "environment", item.variable, text.strip(), False
+        text = environ.get(item.variable, "").strip()
+        of_old = mapped.get(item.name)
+        if text:
+            source, label, raw, strict = "environment", item.variable, text, False
+        elif of_old is not None and of_old.text:
+            source = " and ".join(of_old.variables)
+            label, raw, strict = item.variable, of_old.text, False
         elif item.name in from_file:
             source, label, raw, strict = f"file {path}", item.name, from_file[item.name], True
         else:
@@ -129,7 +149,57 @@ def load_with_sources(
             values.setdefault(item.section, {})[item.key] = value
         else:
             values[item.key] = value
-    return Loaded(msgspec.convert(values, Settings), sources)
+    settings = msgspec.convert(values, Settings)
+    return Loaded(settings, sources, notices(settings, sources, environ))
+
+
+_OURS_TOO = ("HEADRACE", "LISTER", "BACKFILLER", "LABELS", "DB_POOL")
+"""Prefixes of our variables beside those of the sections."""
+
+
+def variables() -> frozenset[str]:
+    """Every variable that `load` reads: ours and the predecessor's."""
+    ours = {item.variable for item in declared()} | {CONFIG_VARIABLE, SUPERVISOR_VARIABLE}
+    return frozenset(ours | predecessor.NAMES)
+
+
+def refuse_unknown(environ: Mapping[str, str]) -> None:
+    """Refuse variables that look like settings and are none; pure.
+
+    A variable belongs to us by the prefix of a section. What Kubernetes sets for a service of
+    that name (``INDEXER_SERVICE_HOST``, ``INDEXER_PORT_9090_TCP`` ...) is left alone.
+
+    Raises:
+        SettingsError: each of them by name, with the likely one.
+    """
+    known = variables()
+    words = {item.section.upper() for item in declared() if item.section} | set(_OURS_TOO)
+    prefixes = tuple(f"{word}_" for word in words)
+    strange = [
+        name
+        for name, value in sorted(environ.items())
+        if name.startswith(prefixes)
+        and name not in known
+        and not _OF_KUBERNETES.search(name)
+        and not re.match(r"(tcp|udp|sctp)://", value)
+    ]
+    if strange:
+        raise SettingsError(
+            "unknown in the environment: "
+            + ", ".join(near_miss(name, known) for name in strange)
+            + "; docs/SETTINGS.md has every setting"
+        )
+
+
+_OF_KUBERNETES = re.compile(
+    r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+)
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """``NAME``, with the known name that it was probably meant to be, if there is one."""
+    likely = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    return f"{name} (did you mean {likely[0]}?)" if likely else name
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -153,7 +223,8 @@ def _read_file(path: Path) -> dict[str, Any]:
             flat[key] = value
     unknown = sorted(set(flat) - names)
     if unknown:
-        raise SettingsError(f"settings file {path}: unknown {', '.join(unknown)}")
+        listed = ", ".join(near_miss(name, names) for name in unknown)
+        raise SettingsError(f"settings file {path}: unknown {listed}")
     return flat
 
 
@@ -196,7 +267,23 @@ def _collections(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(patterns))
 
 
+def _roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    for role in roles:
+        check_role(role)
+    return tuple(role for role in BUILT if role in roles)
+
+
+def check_role(role: str) -> str:
+    """The role itself; ValueError where there is none of that name, or not in this version."""
+    if role not in ROLES:
+        raise ValueError(f"{role!r} is no role; there are {', '.join(BUILT)}")
+    if role not in BUILT:
+        raise ValueError(f"this version has no role {role}; it has {', '.join(BUILT)}")
+    return role
+
+
 _NORMALIZED: dict[str, Any] = {
+    "roles": _roles,
     "database_url": urls.with_scheme("postgresql", "postgres"),
     "redis_url": urls.with_scheme("redis", "rediss", "unix"),
     "plc_url": urls.web_url,

@@ -3,8 +3,8 @@
 A setting at top level is a key of the TOML file and, in upper case, a variable of the
 environment; a setting in a section is ``[section] key`` and ``SECTION_KEY``. A later source
 wins: default, file, environment. Lists are TOML arrays or strings separated by commas; an
-empty variable counts as not set. The file may hold nothing that is not declared here; other
-programs' variables are none of our business.
+empty variable counts as not set. Neither the file nor a variable with a section's prefix may
+name what is not declared here (or known of old, `predecessor`).
 
 ``docs/SETTINGS.md`` is made from these declarations.
 """
@@ -16,6 +16,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 MIB = 1 << 20
+
+ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
+"""Every role there will be; the order in which processes start."""
+
+BUILT = ("firehose", "indexer", "identity")
+"""The roles that this version has."""
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -92,6 +98,16 @@ class IndexerSettings(Section, frozen=True, kw_only=True):
     processes: Annotated[
         int, Meta(ge=0, le=1024, description="Indexer processes; 0 means one a core.")
     ] = 0
+    batch_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Close a batch at this many entries, shared by the shards of a process, "
+            "one each at least. An upper limit only: what waits is taken.",
+            extra={"unit": "entries"},
+        ),
+    ] = 20_000
     batch_bytes: Annotated[
         int,
         Meta(
@@ -189,6 +205,12 @@ class Settings(Section, frozen=True, kw_only=True):
     metrics_port: Annotated[
         int, Meta(ge=0, le=65535, description="Port of `/status`; 0 means any free port.")
     ] = 4100
+    roles: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Roles that `headrace up` runs on this machine; empty: all that there are."
+        ),
+    ] = ()
     shard_count: Annotated[
         int,
         Meta(

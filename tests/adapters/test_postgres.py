@@ -218,6 +218,11 @@ def test_unsupported_postgres_is_refused(major: int) -> None:
             "Cluster",
         ),
         ({}, "Redis unknown"),
+        (
+            {"redis_version": "7.4.0", "maxmemory_policy": "allkeys-lru"},
+            "maxmemory-policy allkeys-lru.* noeviction",
+        ),
+        ({"redis_version": "8.0.0", "maxmemory_policy": "volatile-ttl"}, "volatile-ttl"),
     ],
 )
 def test_unsupported_redis_is_refused(info: dict[str, Any], words: str) -> None:
@@ -229,7 +234,7 @@ def test_unsupported_redis_is_refused(info: dict[str, Any], words: str) -> None:
     ("info", "name"),
     [
         ({"redis_version": "7.0.15", "redis_mode": "standalone"}, "Redis 7.0.15"),
-        ({"redis_version": "8.2.3", "cluster_enabled": 0}, "Redis 8.2.3"),
+        ({"redis_version": "8.2.3", "maxmemory_policy": "noeviction"}, "Redis 8.2.3"),
         ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "Valkey 9.1.2"),
     ],
 )

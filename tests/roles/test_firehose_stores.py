@@ -279,16 +279,6 @@ async def test_database_without_our_tables_is_named(empty_database: str, redis_u
                 await until(lambda: role._executor._shutdown)
 
 
-async def test_policy_that_forgets_streams_is_named(
-    fragile: Ingest, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with fragile.redis() as client:
-        await client.config_set("maxmemory-policy", "allkeys-lru")
-    async with fragile.running():
-        await until(lambda: fragile.relay.connected == 1)
-    assert any("allkeys-lru" in record.getMessage() for record in caplog.records)
-
-
 async def test_prefix_is_put_before_every_key(ingest: Ingest) -> None:
     ingest.variables["REDIS_KEY_PREFIX"] = "mine:"
     ingest.relay.fill(50)

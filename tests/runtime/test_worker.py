@@ -34,11 +34,11 @@ class Role:
     def report(self):
         return {{"state": "tested", "shards": [3]}}
 
-async def ready(settings, name): pass
+async def ready(settings, name, *, tells): pass
 services.wait_ready = ready
 services.with_urls = lambda settings: settings
 worker.build = lambda spec, settings: Role()
-sys.exit(worker.main(ProcessSpec("indexer", 1, 2, {core}), settings.load()))
+sys.exit(worker.main(ProcessSpec("indexer", 1, 2, {core}), settings.load_with_sources()))
 """
 
 BODIES = {

@@ -65,7 +65,6 @@ class FirehoseRole:
         self._relays = {streams.canonical_host(url): url for url in settings.ingester.relay_hosts}
         self._counters = {host: RelayCounters() for host in self._relays}
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="decode")
-        self._policy_checked = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop`; the appends in flight are finished before it returns.
@@ -163,23 +162,7 @@ class FirehoseRole:
             stack.callback(redis.close)
             db = await postgres.connect(self._settings, self._name)
             stack.push_async_callback(_close, db)
-            await self._check_policy(redis)
             yield Stores(db, redis, self._keys, self._sql)
-
-    async def _check_policy(self, redis: resp.RespConnection) -> None:
-        """Warn once of a Redis that would rather forget a stream than refuse an entry."""
-        if self._policy_checked:
-            return
-        self._policy_checked = True
-        text = (await redis.command("INFO", "memory")).decode(errors="replace")
-        facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        policy = facts.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            logger.warning(
-                "Redis has maxmemory-policy %s: when full it deletes whole streams, which then "
-                "must be read from the relays again; set it to noeviction",
-                policy,
-            )
 
     async def _mend_torn(self) -> None:
         """Make the streams anew when an owner reports them torn; the chains then notice."""

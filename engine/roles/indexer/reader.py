@@ -73,14 +73,20 @@ class Reader:
         keys: streams.Keys,
         source: str,
         epoch_mark: bytes,
+        *,
         batch_bytes: int,
+        batch_size: int,
     ) -> None:
-        """Read ``source``; ``epoch_mark`` is the value that the epoch key must have."""
+        """Read ``source``; ``epoch_mark`` is the value that the epoch key must have.
+
+        A batch is closed at about ``batch_bytes``, and at ``batch_size`` entries.
+        """
         self._conn = conn
         self._keys = keys
         self._source = source
         self._mark = epoch_mark
         self._batch_bytes = batch_bytes
+        self._batch_size = batch_size
         self._entry_bytes = float(_FIRST_GUESS_BYTES)
 
     async def read(self, after: dict[int, str], block_ms: int) -> list[ShardEntries]:
@@ -95,6 +101,8 @@ class Reader:
             return []
         share = self._batch_bytes / len(after)
         count = min(_MAX_COUNT, max(_MIN_COUNT, int(share / self._entry_bytes)))
+        # One each at least: who is cut off first would never be read under load.
+        count = min(count, max(1, self._batch_size // len(after)))
         names = [self._keys.stream(self._source, shard) for shard in after]
         read = resp.pack(
             "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *names, *after.values()

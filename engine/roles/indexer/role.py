@@ -121,7 +121,12 @@ class IndexerRole:
                 conn=conn,
                 admin=admin,
                 reader=Reader(
-                    reading, self._keys, streams.LIVE, mark, settings.indexer.batch_bytes
+                    reading,
+                    self._keys,
+                    streams.LIVE,
+                    mark,
+                    batch_bytes=settings.indexer.batch_bytes,
+                    batch_size=settings.indexer.batch_size,
                 ),
                 writer=Writer(
                     conn=conn,
