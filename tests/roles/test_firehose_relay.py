@@ -111,6 +111,30 @@ async def test_cursor_that_is_no_seq_is_not_adopted(ingest: Ingest) -> None:
     assert ingest.relay.cursors == [0]
 
 
+async def test_a_seq_far_too_high_does_not_hide_what_follows(ingest: Ingest) -> None:
+    """Frames below it would be taken for repetitions for as long as the connection lives."""
+    ingest.relay.fill(400)
+
+    async def script(relay: Relay, ws: web.WebSocketResponse, cursor: int | None) -> None:
+        await relay.send(ws, fix_relay.identity(1 << 50, fix_relay.did(1)))
+        await ingest.reached(1 << 50)
+        for _, data in relay.log:
+            await relay.send(ws, data)
+        await asyncio.Event().wait()
+
+    refusal = fix_relay.first(fix_relay.error("FutureCursor"), close=True)
+    ingest.relay.scripts += [script, refusal]
+    async with ingest.running():
+        await until(lambda: len(ingest.relay.cursors) == 3)
+        await ingest.reached(400)
+    assert ingest.relay.cursors == [0, 1 << 50, 0]
+    assert await relay_row(ingest) == (2, 0)
+    assert await gaps(ingest) == [(1, 1 << 50, None, "FutureCursor")]
+    entries = [entry for shard in await ingest.shards() for entry in shard]
+    again = {entry.seq for entry in entries if entry.generation == 2}
+    assert again == set(range(1, 401))
+
+
 async def test_cursor_in_the_future_begins_a_generation(ingest: Ingest) -> None:
     ingest.relay.fill(500)
     async with ingest.running():

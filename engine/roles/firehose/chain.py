@@ -93,6 +93,7 @@ class Chain:
         self._sent: Sent | None = None
         self._highest = self.asked or 0
         self._seen = 0  # frames, of this connection
+        self._behind = 0  # of them, those since the highest seq rose
         self._seen_since: float | None = None
         self._gap_after: int | None = None
         self._unplaced: list[bytes] = []
@@ -210,15 +211,22 @@ class Chain:
         if self._seen_since is None:
             self._seen_since = now
         if last_seq > self._highest:
-            self._highest = last_seq
+            self._highest, self._behind = last_seq, 0
             return
         self.counters.backwards += 1
+        self._behind += len(frames)
         if self.asked and self._highest == self.asked:
             long = now - self._seen_since >= RESET_SECONDS
             if self._seen >= RESET_FRAMES or long:
                 raise CursorInFuture(
                     "SequenceReset", f"{self._seen} frames came, none beyond {self.asked}"
                 )
+        elif self._behind >= RESET_FRAMES:
+            # Owners take what is not beyond the highest for repetitions. Asking for what follows
+            # it makes the relay say whether it counts anew, or only repeated itself.
+            raise RelayRefuses(
+                "SequenceFell", f"{self._behind} frames came, none beyond {self._highest}"
+            )
 
     def _note_rejected(self, batch: FrameBatch) -> None:
         for _, reason, _ in batch.rejected:
