@@ -123,7 +123,8 @@ class Reader:
         entries = sum(len(part.entries) for part in result)
         if entries:
             seen = sum(part.size_bytes for part in result) / entries
-            self._entry_bytes += (seen - self._entry_bytes) / 4
+            # Larger ones are believed at once: a read has no limit of bytes but this guess.
+            self._entry_bytes = max(seen, self._entry_bytes + (seen - self._entry_bytes) / 4)
         return result
 
 
