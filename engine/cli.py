@@ -91,6 +91,19 @@ def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reshard = commands.add_parser(
+        "reshard",
+        help="change the number of shards",
+        description="Changes the number of shards of a deployment. Stop the firehose role first, "
+        "keep the indexers running: they drain the streams, then the number changes in one "
+        "transaction and they share the new shards. Start the firehose role again afterwards.",
+    )
+    reshard.add_argument("count", type=int, metavar="N", help="the new number of shards")
+    reshard.add_argument(
+        "--wait", type=float, default=600.0, metavar="SECONDS", help="for the streams to be drained"
+    )
+    reshard.set_defaults(call=_reshard)
+
     simulate = commands.add_parser("simulate", help="serve a recorded network on one port")
     simulate.add_argument("folder", type=Path)
     simulate.add_argument("--host", default="127.0.0.1")
@@ -186,6 +199,23 @@ def _schema_check(arguments: argparse.Namespace) -> int:
     from engine.ops import schema_commands
 
     return asyncio.run(schema_commands.check(_database_settings(arguments), json=arguments.json))
+
+
+def _reshard(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from engine import log
+    from engine.errors import SettingsError
+    from engine.ops import reshard
+    from engine.runtime import services
+
+    if not 1 <= arguments.count <= 4096:
+        raise SettingsError(f"reshard {arguments.count}: from 1 to 4096 shards")
+    settings = services.with_urls(_settings(arguments))
+    log.setup("reshard", settings.log_level)
+    before = asyncio.run(reshard.reshard(settings, arguments.count, wait_seconds=arguments.wait))
+    print(f"{arguments.count} shards instead of {before}; start the firehose role again")
+    return 0
 
 
 def _database_settings(arguments: argparse.Namespace) -> Settings:

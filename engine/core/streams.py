@@ -37,6 +37,18 @@ def shard_of(did: str, shard_count: int) -> int:
     return int.from_bytes(hashlib.sha256(did.encode()).digest()[:8], "big") % shard_count
 
 
+def id_parts(entry_id: str) -> tuple[int, int]:
+    """An entry id as a pair that compares as Redis compares ids."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def id_after(entry_id: str) -> str:
+    """The smallest id greater than this one."""
+    milliseconds, sequence = id_parts(entry_id)
+    return f"{milliseconds}-{sequence + 1}"
+
+
 def canonical_host(host: str) -> str:
     """A relay's name in keys and reports: no scheme, no trailing slash, lower case."""
     return host.strip().split("://", 1)[-1].rstrip("/").lower()

@@ -6,6 +6,7 @@ when nothing is to be done and safe when many processes start at once.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from engine.core import streams
 
 if TYPE_CHECKING:
     import asyncpg
+
+logger = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -68,10 +71,9 @@ async def ensure_state(conn: asyncpg.Connection[Any], schema: str, shard_count: 
     Args:
         conn: with the right to create a schema, unless it exists.
         schema: DATABASE_STATE_SCHEMA.
-        shard_count: SHARD_COUNT; a deployment keeps the one it began with.
+        shard_count: SHARD_COUNT, for a new deployment; one that exists keeps its own.
 
     Raises:
-        SettingsError: SHARD_COUNT is not the deployment's.
         SchemaMismatch: the tables were made by a newer version.
     """
     statements = sql.load("state", state=schema)
@@ -83,10 +85,13 @@ async def ensure_state(conn: asyncpg.Connection[Any], schema: str, shard_count: 
         deployment = await conn.fetchrow(statements["deployment"])
         assert deployment is not None
         if deployment["shard_count"] != shard_count:
-            raise errors.SettingsError(
-                f"SHARD_COUNT is {shard_count}, but this deployment has "
-                f"{deployment['shard_count']} shards: set it to that"
+            logger.warning(
+                "SHARD_COUNT is %d, but this deployment has %d shards and keeps them: "
+                "`headrace reshard` changes the number",
+                shard_count,
+                deployment["shard_count"],
             )
+            shard_count = deployment["shard_count"]
         await conn.execute(statements["shards_insert"], shard_count)
         await conn.execute(statements["positions_insert"], list(SOURCES), shard_count)
     return State(deployment["deployment_id"], shard_count, applied)

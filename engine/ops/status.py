@@ -134,12 +134,6 @@ class PostgresFacts(Struct):
     resync: int = 0
 
 
-def id_pair(entry_id: str) -> tuple[int, int]:
-    """An entry id as numbers that compare as Redis orders ids."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
 def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
     """Whether the stream holds, or held, something that the position does not cover.
 
@@ -149,8 +143,8 @@ def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
     if last_id is None:
         return True
     if position is None or position.epoch != epoch:
-        return id_pair(last_id) > (0, 0)
-    return id_pair(last_id) > id_pair(position.entry_id)
+        return streams.id_parts(last_id) > (0, 0)
+    return streams.id_parts(last_id) > streams.id_parts(position.entry_id)
 
 
 def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: list[str]) -> Status:
@@ -215,7 +209,7 @@ def _relay(
     relay.generation = row.generation
     relay.indexed_seq = indexed_seq(row, relay.received_seq, known.positions, stream)
     late = [
-        told.now - id_pair(entry_id)[0] / 1000
+        told.now - streams.id_parts(entry_id)[0] / 1000
         for number, entry_id in told.oldest_waiting.items()
         if stream.shards[str(number)].waiting
     ]

@@ -9,6 +9,7 @@ it is the echo of the first (``ECHO_SECONDS``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -17,12 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Protocol
 
 import uvloop
 
 from engine import log
+from engine.adapters import place
 from engine.core import streams
 from engine.errors import HeadraceError
 from engine.runtime import heartbeat, services
@@ -39,6 +42,9 @@ ECHO_SECONDS = 0.5
 
 _FAREWELL_SECONDS = 1.0
 """How long the last heartbeat may take."""
+
+ALONE = {"firehose", "identity"}
+"""Roles of which a deployment has one process: who moves relay cursors, who writes handles."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -120,7 +126,8 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
         )
     )
     try:
-        await role.run(stop)
+        async with _place(spec, settings):
+            await role.run(stop)
     finally:
         over.set()
         await asyncio.wait([beat], timeout=_FAREWELL_SECONDS)
@@ -130,6 +137,11 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
         return 1
     logger.info("stopped %s", log.fields(reason=reason()))
     return 0
+
+
+def _place(spec: ProcessSpec, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """The role's place in the deployment, for roles that must be alone."""
+    return place.held(settings, spec.role) if spec.role in ALONE else contextlib.nullcontext()
 
 
 class _Reason:

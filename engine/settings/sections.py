@@ -216,8 +216,8 @@ class Settings(Section, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=4096,
-            description="Streams a source. Fixed when the database is first used, so that all "
-            "events of a DID stay in one stream.",
+            description="Streams a source, for a new deployment; all events of a DID are in one "
+            "of them. Later `headrace reshard` changes the number.",
         ),
     ] = 16
     log_level: Annotated[

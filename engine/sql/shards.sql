@@ -80,15 +80,19 @@ SELECT pg_current_wal_flush_lsn()::text AS flushed, pg_current_wal_insert_lsn():
 SELECT host, generation FROM {state}.relay;
 
 -- name: indexer_seen
--- Join, or say that we are still here; the names of all that were seen lately. $2 how lately.
+-- Join, or say that we are still here; the names of all that were seen lately ($2 how lately),
+-- and the number of shards they share.
 WITH me AS (
     INSERT INTO {state}.indexer (name) VALUES ($1)
     ON CONFLICT (name) DO UPDATE SET seen_at = now()
     RETURNING name
 )
-SELECT name FROM me
-UNION
-SELECT name FROM {state}.indexer WHERE seen_at > now() - $2::interval;
+SELECT name, (SELECT shard_count FROM {state}.deployment) AS shard_count
+FROM (
+    SELECT name FROM me
+    UNION
+    SELECT name FROM {state}.indexer WHERE seen_at > now() - $2::interval
+) AS here;
 
 -- name: indexer_leave
 -- Give our place up; forget also who has been away for long.

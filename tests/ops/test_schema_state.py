@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from engine.adapters import catalogue
-from engine.errors import SchemaMismatch, SettingsError, StoreError
+from engine.errors import SchemaMismatch, StoreError
 from engine.ops import schema_state
 from engine.ops.schema_state import Migration, ensure_state, migrations
 
@@ -70,10 +70,12 @@ async def test_starts_at_once_agree(empty_database: str) -> None:
     assert sum(bool(state.applied) for state in states) == 1
 
 
-async def test_another_shard_count_is_refused(conn: asyncpg.Connection[Any]) -> None:
+async def test_a_deployment_keeps_its_shards_and_says_so(
+    conn: asyncpg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     await ensure_state(conn, "headrace", 4)
-    with pytest.raises(SettingsError, match="SHARD_COUNT is 8, but this deployment has 4 shards"):
-        await ensure_state(conn, "headrace", 8)
+    assert (await ensure_state(conn, "headrace", 8)).shard_count == 4
+    assert "SHARD_COUNT is 8, but this deployment has 4 shards" in caplog.text
     assert await conn.fetchval("SELECT count(*) FROM headrace.shard") == 4
 
 

@@ -184,16 +184,6 @@ def test_up_in_a_foreign_database_without_tables_names_the_command(
     assert "Traceback" not in log
 
 
-def test_up_with_another_shard_count_is_refused(
-    command: type[Command], database: str, redis_url: str
-) -> None:
-    environ = {"DATABASE_URL": database, "REDIS_URL": redis_url, "SHARD_COUNT": "8"}
-    code, _, log = command(*IDENTITY, **environ).end()
-    assert code == 2
-    assert "SHARD_COUNT" in log
-    assert "Traceback" not in log
-
-
 def test_up_waits_for_a_store_that_is_away_and_says_so(
     command: type[Command], database: str
 ) -> None:

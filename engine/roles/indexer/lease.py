@@ -122,10 +122,7 @@ async def _take_free(lease: Lease, owner: str, missing: list[int]) -> list[str]:
     rows = await lease.conn.fetch(lease.sql["shard_owners"], missing, silence)
     unknown = set(missing) - {row["shard"] for row in rows}
     if unknown:
-        raise errors.SchemaMismatch(
-            f"shards {sorted(unknown)} do not exist in the state schema: "
-            "SHARD_COUNT differs from the deployment's"
-        )
+        raise errors.LeaseLost(f"shards {sorted(unknown)} no longer exist: their number changed")
     free = [row for row in rows if not (row["alive"] and row["fresh"])]
     for row in free:
         if row["alive"]:

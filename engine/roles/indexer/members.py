@@ -32,14 +32,14 @@ AWAY_SECONDS = 8.0
 class Membership:
     """One indexer's place among the others."""
 
-    def __init__(self, name: str, shard_count: int) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._shard_count = shard_count
+        self._shard_count = 0
         self._read_at = float("-inf")
         self._members: list[str] = []
 
     async def share(self, conn: asyncpg.Connection, sql: dict[str, str]) -> list[int]:
-        """The shards that are ours by the members of now; joins at the first call.
+        """The shards that are ours by the members and shards of now; joins at the first call.
 
         Asks Postgres at most each ``SEEN_SECONDS``. No transaction may be open.
 
@@ -53,9 +53,9 @@ class Membership:
                     sql["indexer_seen"], self._name, datetime.timedelta(seconds=AWAY_SECONDS)
                 )
             self._read_at = now
-            members = sorted(row["name"] for row in rows)
-            if members != self._members:
-                self._members = members
+            members, shard_count = sorted(row["name"] for row in rows), rows[0]["shard_count"]
+            if (members, shard_count) != (self._members, self._shard_count):
+                self._members, self._shard_count = members, shard_count
                 self._tell()
         return shares.share(self._name, self._members, self._shard_count)
 
@@ -71,4 +71,6 @@ class Membership:
                 "%d indexers share %d shards: some have nothing to do", count, self._shard_count
             )
         else:
-            logger.info("indexers at work: %s", ", ".join(self._members))
+            logger.info(
+                "%d shards, indexers at work: %s", self._shard_count, ", ".join(self._members)
+            )

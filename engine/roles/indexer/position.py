@@ -66,18 +66,6 @@ class Position:
         return Position(self.shard, self.epoch, self.entry_id, self.entries, relays)
 
 
-def id_parts(entry_id: str) -> tuple[int, int]:
-    """An entry id as a pair that compares as Redis compares ids."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
-
-
-def id_after(entry_id: str) -> str:
-    """The smallest id greater than this one."""
-    milliseconds, sequence = id_parts(entry_id)
-    return f"{milliseconds}-{sequence + 1}"
-
-
 async def load(
     conn: asyncpg.Connection, sql: dict[str, str], source: str, shards: list[int]
 ) -> dict[int, Position]:

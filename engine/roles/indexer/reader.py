@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from engine import errors
 from engine.adapters import resp
 from engine.core import streams
-from engine.roles.indexer import position as positions
 
 if TYPE_CHECKING:
     from engine.roles.indexer.position import Position
@@ -190,4 +189,4 @@ def torn_shards(
 
 def is_quiet(position: Position, fact: StreamFacts) -> bool:
     """Whether nothing lies beyond the position."""
-    return positions.id_parts(fact.last_id) <= positions.id_parts(position.entry_id)
+    return streams.id_parts(fact.last_id) <= streams.id_parts(position.entry_id)

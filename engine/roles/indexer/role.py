@@ -53,7 +53,7 @@ class IndexerRole:
         Both stores' URLs must be set.
         """
         self._name = name
-        self._members = members.Membership(name, settings.shard_count)
+        self._members = members.Membership(name)
         self._settings = settings
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._counters = sessions.Counters()

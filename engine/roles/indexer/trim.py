@@ -12,15 +12,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from engine import errors
 from engine.adapters import resp
-from engine.core import wire
-from engine.roles.indexer import position as positions
-
-if TYPE_CHECKING:
-    from engine.core import streams
+from engine.core import streams, wire
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +118,7 @@ class Trimmer:
         names = [self._keys.stream(self._source, shard) for shard in due]
         arguments: list[resp.Argument] = []
         for shard, gone in due.items():
-            arguments += [positions.id_after(gone[-1].entry_id), shard]
+            arguments += [streams.id_after(gone[-1].entry_id), shard]
             arguments += [-sum(b.events for b in gone), -sum(b.bytes for b in gone)]
         keys = [self._keys.epoch, self._keys.events(self._source), self._keys.bytes(self._source)]
         results = await conn.command(
@@ -172,7 +167,7 @@ async def committed_leftovers(
             size += len(fields[1])
         if len(reply) < page:
             return events, size
-        start = positions.id_after(reply[-1][0].decode())
+        start = streams.id_after(reply[-1][0].decode())
 
 
 def parse_lsn(text: str) -> int:
