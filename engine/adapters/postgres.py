@@ -45,7 +45,11 @@ class translated_errors:  # noqa: N801 - reads as the statement it is part of
     """Raise what the driver raises as an error of the engine; ``with`` and ``async with``.
 
     Deadlocks and serialization failures (SQLSTATE 40xxx) pass unchanged: whoever
-    ran the transaction replays it. So do errors of our own use of the driver.
+    ran the transaction replays it. So do errors of our own use of the driver, except
+    those of a connection that was lost: the driver, surprised inside a COPY, blames us.
+
+    Args:
+        connection: what the body works with, if it copies.
 
     Raises:
         StoreUnavailable: the server is away; retry. After a COMMIT the outcome is unknown.
@@ -53,6 +57,9 @@ class translated_errors:  # noqa: N801 - reads as the statement it is part of
         SettingsError: the server does not know us or the database.
         StoreError: anything else that the server refused.
     """
+
+    def __init__(self, connection: asyncpg.Connection[Any] | None = None) -> None:
+        self._connection = connection
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -67,6 +74,8 @@ class translated_errors:  # noqa: N801 - reads as the statement it is part of
         del kind, trace
         if error is not None:
             ours = _translate(error)
+            if ours is None and self._connection is not None and self._connection.is_closed():
+                ours = _of_lost_connection(error)
             if ours is not None:
                 raise ours from error
 
@@ -104,6 +113,12 @@ def _translate(error: BaseException) -> errors.HeadraceError | None:
         return errors.StoreUnavailable(f"Postgres: {error}") if gone else None
     if isinstance(error, OSError):  # TimeoutError and every ConnectionError with it
         return errors.StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}")
+    return None
+
+
+def _of_lost_connection(error: BaseException) -> errors.StoreUnavailable | None:
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return errors.StoreUnavailable("Postgres: the connection was lost")
     return None
 
 
@@ -211,14 +226,36 @@ async def copy_in(
     Part of the caller's transaction, durable with it. The payload is not copied
     in Python. Driver errors pass through: a refused row's line is in the error's
     ``context``.
+
+    Raises:
+        StoreUnavailable: the connection was lost.
     """
-    done = await connection.copy_to_table(
-        table,
-        schema_name=schema,
-        columns=list(columns),
-        source=_chunks(payload),  # type: ignore[arg-type]  # any buffer will do
-        format="binary",
+    copying = asyncio.ensure_future(
+        connection.copy_to_table(
+            table,
+            schema_name=schema,
+            columns=list(columns),
+            source=_chunks(payload),  # type: ignore[arg-type]  # any buffer will do
+            format="binary",
+        )
     )
+    lost = False
+
+    def on_lost(_: object) -> None:
+        nonlocal lost
+        lost = True
+        copying.cancel()
+
+    # The driver waits for room in the socket's buffer even when the socket is gone.
+    connection.add_termination_listener(on_lost)
+    try:
+        done: str = await copying
+    except asyncio.CancelledError as error:
+        if lost:
+            raise errors.StoreUnavailable("Postgres: the connection was lost") from error
+        raise
+    finally:
+        connection.remove_termination_listener(on_lost)
     return int(done.rpartition(" ")[2])
 
 

@@ -171,7 +171,7 @@ def _stop_on_signals(stop: asyncio.Event) -> _Reason:
             signal.signal(each, on_next)  # not the loop's, which itself may be what hangs
         logger.info("stopping %s", log.fields(reason=which.name))
         # A thread, for the loop itself may be what hangs.
-        timer = threading.Timer(STOP_SECONDS, _end_anyway)
+        timer = threading.Timer(STOP_SECONDS, _end_anyway, (loop,))
         timer.daemon = True
         timer.start()
         stop.set()
@@ -181,8 +181,10 @@ def _stop_on_signals(stop: asyncio.Event) -> _Reason:
     return reason
 
 
-def _end_anyway() -> None:
+def _end_anyway(loop: asyncio.AbstractEventLoop) -> None:
     logger.error("did not stop within %.0f s: ending; nothing committed is lost", STOP_SECONDS)
+    for task in asyncio.all_tasks(loop):
+        task.print_stack()  # of all threads, only this one is sure to run
     sys.stderr.flush()
     os._exit(1)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import uvloop
 
 from engine.adapters import embedded, postgres, versions
 from engine.errors import SchemaMismatch, SettingsError, StoreError, StoreUnavailable
@@ -83,6 +84,40 @@ async def test_connection_is_usable_after_a_refused_copy(conn: asyncpg.Connectio
     with pytest.raises(asyncpg.PostgresError):
         await postgres.copy_in(conn, "public", "actor_sync", ("did",), b"no copy at all")
     assert await conn.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("size", [100, 400_000], ids=["small", "more than the socket takes"])
+def test_connection_lost_inside_a_copy_is_unavailable(
+    settings: Settings, loop: str, size: int
+) -> None:
+    """The server waits for a lock and reads nothing; then its backend ends."""
+    payload = pgcopy([(b"did:%d" % n, b"cid", None) for n in range(size)])
+
+    async def main() -> None:
+        conn = await postgres.connect(settings, "test/0")
+        other = await postgres.connect(settings, "test/1")
+
+        async def copy() -> None:
+            async with postgres.translated_errors(conn), conn.transaction():
+                columns = ("did", "commitCid", "repoRev")
+                await postgres.copy_in(conn, "public", "actor_sync", columns, payload)
+
+        async with other.transaction():
+            await other.execute("LOCK TABLE actor_sync")
+            copying = asyncio.create_task(copy())
+            await asyncio.sleep(0.3)
+            assert await other.fetchval("SELECT pg_terminate_backend($1)", conn.get_server_pid())
+            done, _ = await asyncio.wait({copying}, timeout=5)
+            assert done, "it still waits"
+            with pytest.raises(StoreUnavailable):
+                copying.result()
+        await other.close()
+
+    if loop == "uvloop":
+        uvloop.run(main())
+    else:
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class Process:
         self.arguments = tuple(arguments)
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environ}
         self.log = log
+        self.program: tuple[str, ...] = ("-m", "engine")
         self.prefix: tuple[str, ...] = ()  # of the command line, as `timeout 3`
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,7 @@ class Process:
         """In a session of its own, as from a terminal: it leads its group."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "engine", *self.arguments],
+                [*self.prefix, sys.executable, *self.program, *self.arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

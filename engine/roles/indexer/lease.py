@@ -124,18 +124,17 @@ async def _take_free(lease: Lease, owner: str, missing: list[int]) -> list[str]:
     if unknown:
         raise errors.LeaseLost(f"shards {sorted(unknown)} no longer exist: their number changed")
     free = [row for row in rows if not (row["alive"] and row["fresh"])]
-    for row in free:
-        if row["alive"]:
-            logger.warning(
-                "taking shard %d from %s, silent for %.0f s: ending its backend %d",
-                row["shard"],
-                row["owner"],
-                LEASE_SECONDS,
-                row["backend_pid"],
-            )
-            await lease.conn.fetch(
-                lease.sql["shard_terminate"], row["backend_pid"], row["backend_start"]
-            )
+    silent = {
+        (row["backend_pid"], row["backend_start"]): row["owner"] for row in free if row["alive"]
+    }
+    for (pid, started), former in silent.items():
+        logger.warning(
+            "taking shards from %s, silent for %.0f s: ending its backend %d",
+            former,
+            LEASE_SECONDS,
+            pid,
+        )
+        await lease.conn.fetch(lease.sql["shard_terminate"], pid, started)
     if free:
         claimed = await lease.conn.fetch(
             lease.sql["shard_claim"],

@@ -160,7 +160,7 @@ class Writer:
         done: Committed,
     ) -> None:
         moved = {part.shard: self.positions[part.shard].copy() for part in batch}
-        async with postgres.translated_errors():
+        async with postgres.translated_errors(self.conn):
             async with self.conn.transaction():
                 rows = await self._work(batch, decoded, voided, moved)
                 ended = time.perf_counter()
