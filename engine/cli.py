@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from engine.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from engine.ops.status import Status
     from engine.settings import Loaded, Settings
 
 
@@ -69,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is received and what is indexed")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(call=_status)
+
+    streams = commands.add_parser("streams", help="each shard: length, position, lag, owner")
+    streams.add_argument("--json", action="store_true", help="for programs")
+    streams.set_defaults(call=_streams)
+
+    effective = commands.add_parser("settings", help="effective values and where each came from")
+    effective.add_argument("--json", action="store_true", help="for programs")
+    effective.set_defaults(call=_show_settings)
 
     demo = commands.add_parser("demo", help="a small network from nothing to rows")
     demo.add_argument("--data-dir", default=".data/demo", help="where it is kept, made anew")
@@ -158,25 +167,45 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from engine.ops import status
+
+    found = _read_status(arguments)
+    print(status.render_json(found).decode() if arguments.json else status.render_text(found))
+    return 1 if found.errors else 0
+
+
+def _streams(arguments: argparse.Namespace) -> int:
+    from engine.ops import streams_report as report
+
+    found = _read_status(arguments)
+    print(report.render_json(found).decode() if arguments.json else report.render_text(found))
+    return 1 if found.errors else 0
+
+
+def _read_status(arguments: argparse.Namespace) -> Status:
     import asyncio
 
-    from engine.ops import status
     from engine.ops.status_reader import StatusReader
     from engine.runtime import services
 
     settings = services.with_urls(_settings(arguments))
 
-    async def read() -> status.Status:
+    async def read() -> Status:
         reader = StatusReader(settings)
         try:
             return await reader.collect()
         finally:
             await reader.close()
 
-    found = asyncio.run(read())
-    text = status.render_json(found).decode() if arguments.json else status.render_text(found)
-    print(text)
-    return 1 if found.errors else 0
+    return asyncio.run(read())
+
+
+def _show_settings(arguments: argparse.Namespace) -> int:
+    from engine.ops import settings_report as report
+
+    loaded = _loaded(arguments)
+    print(report.render_json(loaded).decode() if arguments.json else report.render_text(loaded))
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -56,6 +56,9 @@ class Shard(Struct):
     last_id: str | None = None  # the newest entry's
     committed_id: str | None = None  # rows of everything up to it are committed
     waiting: bool = False  # something lies beyond the committed entry
+    lag_entries: int | None = None  # entries beyond it
+    lag_seconds: float | None = None  # age in the stream of the oldest of them; 0: none
+    progress_seconds: float | None = None  # since the position was last written
     owner: str | None = None
 
 
@@ -97,6 +100,7 @@ class RedisFacts(Struct):
     streams: dict[int, tuple[int, str] | None] = msgspec.field(
         default_factory=dict
     )  # shard -> length, last id
+    added: dict[int, int] = msgspec.field(default_factory=dict)  # shard -> entries ever added
     oldest_waiting: dict[int, str] = msgspec.field(default_factory=dict)  # shard -> entry id
     events: dict[int, int] = msgspec.field(default_factory=dict)
     bytes: dict[int, int] = msgspec.field(default_factory=dict)
@@ -110,6 +114,8 @@ class Position(Struct):
     epoch: str
     entry_id: str
     relays: dict[str, dict[str, int]]
+    entries: int = 0  # committed in this epoch
+    age_seconds: float | None = None  # since it was written
 
 
 class RelayRow(Struct):
@@ -181,13 +187,17 @@ def _stream(told: RedisFacts, known: PostgresFacts, *, has_redis: bool) -> Strea
     for number in sorted({*told.streams, *positions}):
         length, last_id = told.streams.get(number) or (None, None)
         position = positions.get(number)
+        late = has_redis and waiting(position, last_id, told.epoch)
         shards[str(number)] = Shard(
             entries=length,
             events=told.events.get(number, 0) if has_redis else None,
             bytes=told.bytes.get(number, 0) if has_redis else None,
             last_id=last_id,
             committed_id=position.entry_id if position else None,
-            waiting=has_redis and waiting(position, last_id, told.epoch),
+            waiting=late,
+            lag_entries=_lag_entries(number, position, told),
+            lag_seconds=_lag_seconds(number, told) if late else (0.0 if has_redis else None),
+            progress_seconds=position.age_seconds if position else None,
             owner=known.owners.get(number),
         )
     return Stream(
@@ -196,6 +206,18 @@ def _stream(told: RedisFacts, known: PostgresFacts, *, has_redis: bool) -> Strea
         entries=sum(shard.entries or 0 for shard in shards.values()),
         shards=shards,
     )
+
+
+def _lag_entries(number: int, position: Position | None, told: RedisFacts) -> int | None:
+    added = told.added.get(number)
+    if added is None or position is None or position.epoch != told.epoch:
+        return added
+    return max(0, added - position.entries)
+
+
+def _lag_seconds(number: int, told: RedisFacts) -> float | None:
+    oldest = told.oldest_waiting.get(number)
+    return None if oldest is None else round(max(0.0, told.now - streams.id_parts(oldest)[0] / 1000), 3)
 
 
 def _relay(
@@ -208,12 +230,7 @@ def _relay(
         return relay
     relay.generation = row.generation
     relay.indexed_seq = indexed_seq(row, relay.received_seq, known.positions, stream)
-    late = [
-        told.now - streams.id_parts(entry_id)[0] / 1000
-        for number, entry_id in told.oldest_waiting.items()
-        if stream.shards[str(number)].waiting
-    ]
-    relay.lag_seconds = round(max(0.0, *late), 3) if late else 0.0
+    relay.lag_seconds = max((s.lag_seconds or 0.0 for s in stream.shards.values()), default=0.0)
     return relay
 
 

@@ -120,6 +120,7 @@ class StatusReader:
                 raise reply
             else:
                 told.streams[shard] = (reply["length"], _text(reply["last-generated-id"]))
+                told.added[shard] = reply["entries-added"]
         await self._read_oldest(told, known)
         await self._read_processes(told)
 
@@ -170,10 +171,7 @@ class StatusReader:
             epoch=row["epoch"] or "",
             shard_count=row["shard_count"] or 0,
             relays=[RelayRow(*item) for item in orjson.loads(row["relays"])],
-            positions=[
-                Position(shard, epoch, entry_id, relays)
-                for shard, epoch, entry_id, relays in orjson.loads(row["positions"])
-            ],
+            positions=[Position(*item) for item in orjson.loads(row["positions"])],
             owners=dict(orjson.loads(row["owners"])),
             dead_letters=orjson.loads(row["dead_letters"]),
             resync=row["resync"],

@@ -57,7 +57,8 @@ WHERE source = $1 AND shard = ANY($2::int[]);
 -- means that the streams were made anew: what was read from the old ones comes again. This is
 -- exact because the caller holds its shard rows, which whoever makes an epoch locks first.
 UPDATE {state}.position p
-SET epoch = n.epoch, entry_id = n.entry_id, entries = n.entries, relays = n.relays::jsonb
+SET epoch = n.epoch, entry_id = n.entry_id, entries = n.entries, relays = n.relays::jsonb,
+    moved_at = clock_timestamp()
 FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[])
     AS n (shard, epoch, entry_id, entries, relays)
 WHERE p.source = $1 AND p.shard = n.shard

@@ -7,7 +7,9 @@ SELECT
     (SELECT shard_count FROM {state}.deployment) AS shard_count,
     (SELECT coalesce(json_agg(json_build_array(host, generation, first_seq)), '[]')::text
      FROM {state}.relay) AS relays,
-    (SELECT coalesce(json_agg(json_build_array(shard, epoch, entry_id, relays)), '[]')::text
+    (SELECT coalesce(json_agg(json_build_array(
+                shard, epoch, entry_id, relays, entries,
+                round(extract(epoch FROM clock_timestamp() - moved_at), 3))), '[]')::text
      FROM {state}.position WHERE source = 'firehose_live') AS positions,
     (SELECT coalesce(json_agg(json_build_array(shard, owner)), '[]')::text
      FROM {state}.shard) AS owners,

@@ -166,3 +166,18 @@ def test_render_text_says_what_is_wrong() -> None:
     text = status.render_text(found)
     assert f"relay {HOST}: connected, received 100, indexed 100" in text
     assert "error: Postgres: refused" in text
+
+
+def test_lag_of_a_shard_is_what_lies_beyond_its_position() -> None:
+    facts = told(
+        {0: "9-0", 1: "9-0", 2: "9-0", 3: None},
+        added={0: 50, 1: 50, 2: 50},
+        oldest_waiting={0: "7-0", 2: "2-0"},
+    )
+    postgres = known(("e", "5-0", 70), ("e", "9-0", 70), ("old", "99-0", 70), ("e", "5-0", 70))
+    for position in postgres.positions:
+        position.entries, position.age_seconds = 48, 7.5
+    shards = status.assemble(facts, postgres, [HOST]).streams["firehose_live"].shards
+    assert [shard.lag_entries for shard in shards.values()] == [2, 2, 50, None]
+    assert [shard.lag_seconds for shard in shards.values()] == [999.993, 0.0, 999.998, None]
+    assert {shard.progress_seconds for shard in shards.values()} == {7.5}

@@ -102,6 +102,12 @@ async def test_collect_tells_received_and_indexed(
     shard = stream.shards["0"]
     assert (shard.committed_id, shard.last_id, shard.owner) == (ids[0], ids[2], "indexer/0")
     assert shard.waiting
+    assert shard.lag_entries == 2
+    assert shard.lag_seconds == relay.lag_seconds
+    assert shard.progress_seconds is not None
+    assert 0 <= shard.progress_seconds < 3600
+    quiet = stream.shards["1"]
+    assert (quiet.lag_entries, quiet.lag_seconds) == (0, 0.0)
     await conn.execute("UPDATE position SET entry_id = $1 WHERE shard = 0", ids[2])
     assert (await reader.collect()).relays[HOST].indexed_seq == 30
 
