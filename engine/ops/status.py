@@ -217,7 +217,9 @@ def _lag_entries(number: int, position: Position | None, told: RedisFacts) -> in
 
 def _lag_seconds(number: int, told: RedisFacts) -> float | None:
     oldest = told.oldest_waiting.get(number)
-    return None if oldest is None else round(max(0.0, told.now - streams.id_parts(oldest)[0] / 1000), 3)
+    if oldest is None:
+        return None
+    return round(max(0.0, told.now - streams.id_parts(oldest)[0] / 1000), 3)
 
 
 def _relay(
