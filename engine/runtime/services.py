@@ -24,6 +24,13 @@ REPORT_SECONDS = 5.0
 """A server that is away is named this often while we wait for it."""
 
 _RETRY_SECONDS = 0.25
+_REFUSED = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.NoPermissionError,
+)
+_REFUSED_WORDS = ("Authentication required", "DB index is out of range")
+"""Replies that no retry changes, and that the driver has no class for."""
 _CONNECT_SECONDS = 10.0
 
 
@@ -125,7 +132,10 @@ async def _wait_for(
 async def _redis_info(url: str) -> Mapping[str, Any]:
     try:
         client = redis.asyncio.Redis.from_url(
-            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
+            url,
+            socket_connect_timeout=_CONNECT_SECONDS,
+            socket_timeout=_CONNECT_SECONDS,
+            protocol=2,  # a missing password then is called that, and not a mistake of HELLO
         )
     except ValueError as error:
         raise SettingsError(f"REDIS_URL: {error}") from error
@@ -133,8 +143,12 @@ async def _redis_info(url: str) -> Mapping[str, Any]:
         # All of it, for the sections needed have other names in other versions.
         info: Mapping[str, Any] = await client.info("all")
         return info
-    except redis.exceptions.AuthenticationError as error:
+    except _REFUSED as error:
         raise SettingsError(f"REDIS_URL: {error}") from error
+    except redis.exceptions.ResponseError as error:
+        if any(words in str(error) for words in _REFUSED_WORDS):
+            raise SettingsError(f"REDIS_URL: {error}") from error
+        raise StoreUnavailable(str(error)) from error
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     finally:
