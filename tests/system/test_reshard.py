@@ -13,9 +13,9 @@ import pytest
 
 from engine.simulate import network as networks
 from engine.simulate import server
+from tests.system import accounts
 from tests.system.deployment import Deployment, past, settle
 from tests.system.golden import differences
-from tests.system.test_golden import _accounts_add_up
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
 
@@ -75,7 +75,7 @@ async def test_a_new_number_of_shards_loses_and_repeats_nothing(
             status = run.status()
         assert len(status["streams"]["firehose_live"]["shards"]) == count
     assert differences(shared, "golden", database) == ""
-    await _accounts_add_up(database, redis_url)
+    await accounts.add_up(database, redis_url, at_least=3001)
 
 
 def test_a_second_ingester_of_the_deployment_is_refused(
