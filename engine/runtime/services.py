@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import redis.asyncio
-import redis.exceptions
 
 from engine import log
-from engine.adapters import embedded, postgres, versions
+from engine.adapters import embedded, postgres, resp, versions
 from engine.core import urls
 from engine.errors import SettingsError, StoreUnavailable
 from engine.settings import Notice, Settings, advice
@@ -24,13 +21,6 @@ REPORT_SECONDS = 5.0
 """A server that is away is named this often while we wait for it."""
 
 _RETRY_SECONDS = 0.25
-_REFUSED = (
-    redis.exceptions.AuthenticationError,
-    redis.exceptions.AuthorizationError,
-    redis.exceptions.NoPermissionError,
-)
-_REFUSED_WORDS = ("Authentication required", "DB index is out of range")
-"""Replies that no retry changes, and that the driver has no class for."""
 _CONNECT_SECONDS = 10.0
 
 
@@ -129,27 +119,14 @@ async def _wait_for(
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _redis_info(url: str) -> Mapping[str, Any]:
+async def _redis_info(url: str) -> dict[str, str]:
+    """What ``INFO`` says, all of it: sections have other names in other versions."""
+    conn = await resp.RespConnection.open(url, timeout_seconds=_CONNECT_SECONDS)
     try:
-        client = redis.asyncio.Redis.from_url(
-            url,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            socket_timeout=_CONNECT_SECONDS,
-            protocol=2,  # a missing password then is called that, and not a mistake of HELLO
-        )
-    except ValueError as error:
-        raise SettingsError(f"REDIS_URL: {error}") from error
-    try:
-        # All of it, for the sections needed have other names in other versions.
-        info: Mapping[str, Any] = await client.info("all")
-        return info
-    except _REFUSED as error:
-        raise SettingsError(f"REDIS_URL: {error}") from error
-    except redis.exceptions.ResponseError as error:
-        if any(words in str(error) for words in _REFUSED_WORDS):
-            raise SettingsError(f"REDIS_URL: {error}") from error
-        raise StoreUnavailable(str(error)) from error
-    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(str(error) or type(error).__name__) from error
+        text: bytes = await conn.command("INFO", "all")
+    except resp.ReplyError as error:
+        raise SettingsError(f"REDIS_URL: INFO is answered with: {error}") from error
     finally:
-        await client.aclose()
+        conn.close()
+    lines = text.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
