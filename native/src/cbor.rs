@@ -19,7 +19,7 @@ use std::borrow::Cow;
 
 use crate::cid::Cid;
 pub use decoder::read_text;
-pub(crate) use decoder::{has_duplicate, Decoder, Head};
+pub(crate) use decoder::{has_duplicate, Decoder};
 
 /// How deep lists and maps may nest.
 pub const MAX_DEPTH: usize = 256;

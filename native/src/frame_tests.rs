@@ -1,4 +1,5 @@
 use super::*;
+use crate::cbor::decode_record;
 use crate::filter::Filter;
 
 const SOURCE: Source<'static> = Source {
@@ -76,5 +77,41 @@ fn collections_are_first_segments_with_something_behind() {
         ("", None),
     ] {
         assert_eq!(commit::collection_of(path), collection, "{path}");
+    }
+}
+
+#[test]
+fn ops_are_read_as_the_reader_of_whole_trees_reads_them() {
+    let body = |op: &[u8]| {
+        let mut frame = b"\xa2\x61t\x67#commit\x62op\x01\xa1\x63ops\x81".to_vec();
+        frame.extend_from_slice(op);
+        frame
+    };
+    let nested = |levels: usize| {
+        let mut op = b"\xa1\x61x".to_vec();
+        op.extend(std::iter::repeat_n(0x81, levels));
+        op.push(0);
+        op
+    };
+    // Message, list and op are three levels.
+    for (op, is_good) in [
+        (b"\xa1\x69__proto__\x01".to_vec(), true),
+        (b"\xa2\x69__proto__\x01\x69__proto__\x02".to_vec(), true),
+        (b"\xa2\x61x\x01\x61x\x02".to_vec(), false),
+        (nested(253), true),
+        (nested(254), false),
+    ] {
+        let frame = body(&op);
+        let Outcome::Entry(Entry::RejectedFrame(letter)) = read_one(&frame).outcome else {
+            panic!("a commit without fields");
+        };
+        assert_eq!(
+            letter.reason != Reason::BadBody,
+            is_good,
+            "{}",
+            letter.detail
+        );
+        let (_, length) = crate::cbor::decode_prefix(&frame).unwrap();
+        assert_eq!(decode_record(&frame[length..]).is_ok(), is_good);
     }
 }

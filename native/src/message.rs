@@ -122,7 +122,7 @@ impl<'a> Fields<'a> {
                 read_unknown(key, &mut self.unknown, decoder)?;
             }
         }
-        decoder.map_end();
+        decoder.end();
         refuse_duplicates(&self.unknown)
     }
 
@@ -165,6 +165,7 @@ impl<'a> Fields<'a> {
             }
             self.ops_count += 1;
         }
+        decoder.end();
         self.ops = maps.then_some(ops);
         Ok(())
     }
@@ -181,6 +182,11 @@ impl<'a> OpFields<'a> {
                 "path" => &mut op.path,
                 "cid" => &mut op.cid,
                 "prev" => &mut op.prev,
+                // Refused in a whole message only, as ever.
+                PROTO => {
+                    decoder.value()?;
+                    continue;
+                }
                 _ => {
                     read_unknown(key, &mut unknown, decoder)?;
                     continue;
@@ -188,7 +194,7 @@ impl<'a> OpFields<'a> {
             };
             slot.fill(decoder)?;
         }
-        decoder.map_end();
+        decoder.end();
         refuse_duplicates(&unknown)?;
         Ok(op)
     }

@@ -12,7 +12,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::cbor::{CborError, Decoder, Head, Value};
+use crate::cbor::{CborError, Decoder, Value};
 use crate::cid::Cid;
 
 /// No hash has more leading pairs of zero bits.
@@ -232,6 +232,7 @@ fn parse_node(bytes: &[u8]) -> Result<Node<'_>, MstError> {
             _ => return Err(MstError::Shape),
         }
     }
+    decoder.end();
     decoder.finish()?;
     match (left, entries) {
         (Some(left), Some(entries)) => Ok(Node { left, entries }),
@@ -240,16 +241,17 @@ fn parse_node(bytes: &[u8]) -> Result<Node<'_>, MstError> {
 }
 
 fn parse_entries<'a>(decoder: &mut Decoder<'a>) -> Result<Vec<Entry<'a>>, MstError> {
-    let Head::List(declared) = decoder.head()? else {
+    if !decoder.at_list() {
         return Err(MstError::Shape);
-    };
+    }
     // Not reserved by the claim: an entry is far longer in memory than in the block.
     let mut entries: Vec<Entry<'a>> = Vec::new();
-    for _ in 0..declared {
+    for _ in 0..decoder.list_start()? {
         let previous = entries.last().map_or("", |entry| &entry.key);
         let entry = parse_entry(decoder, previous)?;
         entries.push(entry);
     }
+    decoder.end();
     Ok(entries)
 }
 
@@ -264,6 +266,7 @@ fn parse_entry<'a>(decoder: &mut Decoder<'a>, previous: &str) -> Result<Entry<'a
             _ => return Err(MstError::Shape),
         }
     }
+    decoder.end();
     let (Some(suffix), Some(prefix), Some(right), Some(value)) = (suffix, prefix, right, value)
     else {
         return Err(MstError::Shape);

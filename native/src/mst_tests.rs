@@ -197,3 +197,23 @@ fn other_fields_and_shapes_are_refused() {
     let claim = b"\xa2\x61e\x9b\x7f\xff\xff\xff\xff\xff\xff\xff\x61l\xf6";
     assert!(parse_node(claim).is_err());
 }
+
+#[test]
+fn a_wide_node_does_not_lift_the_limit_of_depth() {
+    // Entries that are whole, more of them than levels are allowed, and then lists in lists.
+    let mut block = b"\xa2\x61e\x99\x01\x2d".to_vec(); // 301 entries
+    for number in 0..300 {
+        block.extend_from_slice(match number {
+            0 => b"\xa4\x61k\x43a/b\x61p\x00",
+            _ if number % 2 == 0 => b"\xa4\x61k\x41b\x61p\x02",
+            _ => b"\xa4\x61k\x41a\x61p\x02".as_slice(),
+        });
+        block.extend_from_slice(b"\x61t\xf6\x61v");
+        write_link(&mut block, Some(&block_cid(b"value")));
+    }
+    block.extend_from_slice(b"\xa4\x61k");
+    block.extend(std::iter::repeat_n(0x81, 1_000_000));
+    let cid = block_cid(&block);
+    let blocks = Blocks::from([(cid.to_vec(), block)]);
+    assert_eq!(keys(&blocks, &cid), Err(MstError::Cbor(CborError::Depth)));
+}

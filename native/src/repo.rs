@@ -170,6 +170,7 @@ pub fn read_commit(block: &[u8]) -> Result<Commit<'_>, RepoError> {
         raw.push((name, start.get(..length).unwrap_or_default()));
         fields.push((key, value));
     }
+    decoder.end();
     decoder.finish()?;
     let fields = Value::Map(fields);
     let text = |name| match fields.get(name) {

@@ -13,7 +13,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The first byte's upper bits and the number that follows.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Head {
+enum Head {
     Unsigned(u64),
     /// Means `-1 - n`.
     Negative(u64),
@@ -68,7 +68,7 @@ impl<'a> Decoder<'a> {
     }
 
     #[inline]
-    pub(crate) fn head(&mut self) -> Result<Head, CborError> {
+    fn head(&mut self) -> Result<Head, CborError> {
         let first = self.reader.byte().ok_or(CborError::Truncated)?;
         let (major, info) = (first >> 5, first & 0x1f);
         if major == 7 {
@@ -158,28 +158,42 @@ impl<'a> Decoder<'a> {
         Ok(count)
     }
 
-    /// How many items the list has that starts here; the caller reads that many values.
+    /// How many items the list has that starts here; the caller reads that many values,
+    /// and then calls `end`.
     pub(crate) fn list_start(&mut self) -> Result<usize, CborError> {
         match self.head()? {
-            Head::List(declared) => self.count(declared, 1),
+            Head::List(declared) => {
+                self.enter()?;
+                self.count(declared, 1)
+            }
             _ => Err(CborError::Type),
         }
     }
 
     /// How many entries the map has that starts here; the caller reads that many keys
-    /// and values, refuses duplicates, and then calls `map_end`.
+    /// and values, refuses duplicates, and then calls `end`.
     pub(crate) fn map_start(&mut self) -> Result<usize, CborError> {
         match self.head()? {
             Head::Map(declared) => {
-                self.depth += 1;
+                self.enter()?;
                 self.count(declared, 2)
             }
             _ => Err(CborError::NotAMap),
         }
     }
 
-    pub(crate) fn map_end(&mut self) {
-        self.depth -= 1;
+    /// One level deeper: whoever enters leaves by `end`, or with an error.
+    fn enter(&mut self) -> Result<(), CborError> {
+        if self.depth >= MAX_DEPTH {
+            return Err(CborError::Depth);
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Every item of a list or map that was begun is read.
+    pub(crate) fn end(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
     }
 
     /// A map's key.
@@ -213,12 +227,9 @@ impl<'a> Decoder<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<Value<'a>, CborError>,
     ) -> Result<Value<'a>, CborError> {
-        if self.depth == MAX_DEPTH {
-            return Err(CborError::Depth);
-        }
-        self.depth += 1;
+        self.enter()?;
         let value = read(self);
-        self.depth -= 1;
+        self.end();
         value
     }
 
