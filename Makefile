@@ -5,9 +5,14 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Of `make fuzz`: how long each target runs, and which of them.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(sort $(basename $(notdir $(wildcard native/fuzz/fuzz_targets/*.rs))))
+CARGO_FUZZ := 0.13.2
+
 NATIVE := native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 
-.PHONY: help setup demo test bench lint types native-test docs lock clean
+.PHONY: help setup demo test bench lint types native-test fuzz docs lock clean
 
 help:                          ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -39,11 +44,25 @@ bench: setup                   ## decode, frames to Redis, frames to rows; see b
 native-test: setup             ## tests of the crate, without an interpreter
 	cd native && cargo test -q --no-default-features
 
+fuzz: native/fuzz/.tools/bin/cargo-fuzz ## every fuzz target for FUZZ_SECONDS (60), e.g. make fuzz FUZZ_TARGETS=frame
+	cd native && FUZZ_SEEDS=fuzz/seeds cargo test -q --no-default-features --test fuzz write_seeds -- --ignored
+	@# No sanitizer: the crate has no unsafe code, and the targets count allocations themselves.
+	@cd native/fuzz && export PATH="$$PWD/.tools/bin:$$PATH" && cargo fuzz build --fuzz-dir . -s none -a && \
+	for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; mkdir -p corpus/$$target; \
+		cargo fuzz run --fuzz-dir . -s none -a $$target corpus/$$target seeds/$$target -- -dict=words.dict \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=40000 -verbosity=0 \
+			-print_final_stats=1 || exit 1; \
+	done
+
+native/fuzz/.tools/bin/cargo-fuzz:
+	cargo install -q --locked --root native/fuzz/.tools --version $(CARGO_FUZZ) cargo-fuzz
+
 lint: setup                    ## formatting, lints, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	cd native && cargo fmt --check && cargo clippy -q --all-targets -- -D warnings \
+	cd native && cargo fmt --check && (cd fuzz && cargo fmt --check) && cargo clippy -q --all-targets -- -D warnings \
 		&& cargo clippy -q --no-default-features --all-targets -- -D warnings
 
 types: setup                   ## mypy, strict
@@ -51,9 +70,10 @@ types: setup                   ## mypy, strict
 
 docs: setup                    ## pages that are made from the code
 	$(BIN)/python -m engine.ops.settings_doc > docs/SETTINGS.md
+	$(BIN)/python -m tests.collections.fuzz_plan > native/fuzz/plan.json
 
 lock:                          ## pin the dependencies again, with hashes and no index address
 	uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
 
 clean:                         ## everything that was made here, except .data
-	rm -rf .venv native/target engine/_native*.so
+	rm -rf .venv native/target native/fuzz/target native/fuzz/seeds engine/_native*.so

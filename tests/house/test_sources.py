@@ -17,7 +17,8 @@ BUILDS_SQL = {"engine/collections", "engine/sql", "engine/ops/schema"}
 
 def sources(*folders: str) -> list[Path]:
     found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    found += list((ROOT / "native" / "src").rglob("*.rs"))
+    for folder in ("native/src", "native/fuzz/src"):
+        found += list((ROOT / folder).rglob("*.rs"))
     assert len(found) > 20
     return found
 

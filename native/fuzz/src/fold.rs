@@ -1,0 +1,278 @@
+//! Any entries are folded, or refused because one of them is no entry; over any known rows
+//! the accounts add up, every COPY and parameter can be read, every line has its op, and the
+//! same fold gives the same changes. Entries that are held already change nothing. A batch
+//! leaves what its entries leave one by one, and asks for nothing that Postgres would
+//! refuse: no key twice, no update of what is not there, no rev backwards.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
+
+use _native::entry::{Entry, EntryError};
+use _native::fold::{self, Batch, Changes, Known, ShardEntries};
+use _native::plan::Plan;
+
+use crate::database::{self, Database};
+use crate::lexicon::CATALOG;
+use crate::tape::Tape;
+use crate::{heap, seeds, Verdict};
+
+/// All collections, as `engine.collections.to_plan` encodes them.
+pub static PLAN: LazyLock<Plan> =
+    LazyLock::new(|| Plan::parse(include_bytes!("../plan.json")).expect("a plan"));
+
+/// 2026-11-21T18:00:00Z: when the entries of the seeds were made, and a little later.
+pub const NOW: f64 = 1_795_284_000.0;
+/// What a batch holds of an entry, its changes included.
+const EACH: usize = 400;
+
+/// Answers that no database gives: of nobody's DIDs and uris, with nonsense in every field.
+const ODD: [(&str, &str); 4] = [
+    (
+        "lookup_repos",
+        r#"[["did:plc:ewvi7nxzyoun6zhxrhs64oiz", "~", "", "soon", "9999-12-31T23:59:60Z", null, "odd"],
+            ["nobody", null, null, null, null, true, null]]"#,
+    ),
+    (
+        "lookup_actors",
+        r#"[["did:plc:ewvi7nxzyoun6zhxrhs64oiz", true, "never", null], ["", false, "", "\u0000"]]"#,
+    ),
+    (
+        "lookup_record",
+        r#"[["at://nobody"], ["at://nobody"], [""]]"#,
+    ),
+    ("_key", r#"[["a"], ["", "", "", ""], []]"#),
+];
+
+/// An even first byte: entries in runs. An odd one: choices of events.
+pub fn check(data: &[u8]) -> Verdict {
+    let mut tape = Tape::new(data);
+    let flags = tape.byte();
+    if flags & 1 == 0 {
+        any_entries(flags, &mut tape)
+    } else {
+        any_events(flags, &mut tape)
+    }
+}
+
+fn any_entries(flags: u8, tape: &mut Tape<'_>) -> Verdict {
+    let mut entries = Vec::new();
+    while !tape.is_empty() && entries.len() < 64 {
+        entries.push(tape.run().to_vec());
+    }
+    let shards = in_shards(&entries, 1 + usize::from(flags >> 1 & 1), &HashMap::new());
+    let bytes: usize = entries.iter().map(Vec::len).sum();
+    let refused: Vec<EntryError> = entries
+        .iter()
+        .filter_map(|entry| Entry::decode(entry).err())
+        .collect();
+    let decoded = heap::bounded(4 << 20, EACH, bytes, || {
+        fold::decode(&PLAN, &*CATALOG, shards, NOW)
+    });
+    let batch = match decoded {
+        Err(error) => {
+            assert!(refused.contains(&error));
+            return Verdict::Rejected;
+        }
+        Ok(batch) => batch,
+    };
+    assert_eq!(refused, []);
+    assert_eq!(batch.entries(), entries.len());
+    let weighed: u64 = batch.weights().iter().map(|(.., bytes)| bytes).sum();
+    assert_eq!(weighed, bytes as u64);
+    let asked = fold::lookups(&PLAN, &batch);
+    let odd = flags & 4 != 0;
+    let answers = asked.iter().map(|(name, parameters)| {
+        database::rows(parameters);
+        let fits = |(known, _): &&(&str, &str)| {
+            name == known || (*known == "_key" && name.ends_with("_key"))
+        };
+        let odd = ODD.iter().find(fits).filter(|_| odd);
+        (name.clone(), odd.map_or("[]", |(_, rows)| rows).to_owned())
+    });
+    let answers: HashMap<String, String> = answers.collect();
+    let known = Known::read(&PLAN, &batch, &answers).expect("answers");
+    let changes = fold::fold(&PLAN, &batch, &known, &HashMap::new());
+    is_sound(&batch, &changes);
+    assert!(same(
+        &changes,
+        &fold::fold(&PLAN, &batch, &known, &HashMap::new())
+    ));
+    if !odd {
+        assert!(changes
+            .deletes
+            .iter()
+            .all(|(name, _)| name.starts_with("delete_post_embed")));
+        voided_op_leaves_no_line(&batch, &known, &changes);
+    }
+    for name in answers.keys() {
+        let mut fewer = answers.clone();
+        fewer.remove(name);
+        assert!(
+            Known::read(&PLAN, &batch, &fewer).is_err(),
+            "{name} is not needed"
+        );
+    }
+    held_entries_change_nothing(&entries, &changes);
+    Verdict::of(
+        changes
+            .tally
+            .iter()
+            .any(|(.., counts)| counts.contains_key("applied")),
+    )
+}
+
+/// Entry after entry into this many shards, all of which hold the same.
+fn in_shards(entries: &[Vec<u8>], shards: usize, held: &HashMap<String, i64>) -> Vec<ShardEntries> {
+    let mut shards: Vec<_> = (0..u32::try_from(shards).unwrap_or(1))
+        .map(|shard| ShardEntries {
+            shard,
+            held: held.clone(),
+            entries: Vec::new(),
+        })
+        .collect();
+    let count = shards.len();
+    for (number, entry) in entries.iter().enumerate() {
+        shards[number % count].entries.push(entry.clone());
+    }
+    shards
+}
+
+/// What can be read of changes without a database.
+fn is_sound(batch: &Batch, changes: &Changes) {
+    let told: i64 = changes
+        .tally
+        .iter()
+        .flat_map(|(.., counts)| counts.values())
+        .sum();
+    assert_eq!(told, batch.weight(), "the accounts do not add up");
+    for (name, parameters) in changes.deletes.iter().chain(&changes.statements) {
+        assert!(!database::rows(parameters).is_empty(), "{name} of nothing");
+    }
+    for (number, (table, bytes, count)) in changes.copies.iter().enumerate() {
+        let columns = PLAN.tables.iter().find(|each| each.name == *table);
+        let columns = &columns.expect("a table of the plan").columns;
+        let rows = database::tuples(bytes, columns.len());
+        assert_eq!(rows.len(), *count);
+        for (column, cell) in rows.iter().flat_map(|row| columns.iter().zip(row)) {
+            let Some(cell) = cell else { continue };
+            if matches!(column.source, _native::plan::Source::Texts(_)) {
+                assert!(!cell.is_empty());
+            } else {
+                assert!(!cell.contains(&0), "NUL in {table}.{}", column.name);
+                assert!(std::str::from_utf8(cell).is_ok());
+            }
+        }
+        assert!((1..=*count).all(|line| changes.op_of(number, line).is_some()));
+        assert_eq!(changes.op_of(number, 0), None);
+        assert_eq!(changes.op_of(number, count + 1), None);
+    }
+}
+
+fn same(left: &Changes, right: &Changes) -> bool {
+    let all = |changes: &Changes| {
+        (
+            changes.deletes.clone(),
+            changes.copies.clone(),
+            changes.statements.clone(),
+            changes.tally.clone(),
+        )
+    };
+    all(left) == all(right)
+}
+
+fn voided_op_leaves_no_line(batch: &Batch, known: &Known, changes: &Changes) {
+    let Some(op) = changes.op_of(0, 1) else {
+        return;
+    };
+    let voided = HashMap::from([(op, String::from("refused \0\"\\"))]);
+    let without = fold::fold(&PLAN, batch, known, &voided);
+    is_sound(batch, &without);
+    for (number, (.., count)) in without.copies.iter().enumerate() {
+        assert!((1..=*count).all(|line| without.op_of(number, line) != Some(op)));
+    }
+    let refused =
+        |counts: &BTreeMap<String, i64>| counts.contains_key("rejected:refused_by_database");
+    assert!(without.tally.iter().any(|(.., counts)| refused(counts)));
+}
+
+/// All but frames without a seq: those have nothing to be known by.
+fn held_entries_change_nothing(entries: &[Vec<u8>], changes: &Changes) {
+    let mut held: HashMap<String, i64> = HashMap::new();
+    for (_, source, seq, _) in &changes.tally {
+        let seq = seq.unwrap_or_default();
+        let known = held.entry(source.clone()).or_insert(seq);
+        *known = seq.max(*known);
+    }
+    let again = in_shards(entries, 1, &held);
+    let batch = fold::decode(&PLAN, &*CATALOG, again, NOW).expect("what was decoded");
+    assert_eq!(fold::lookups(&PLAN, &batch), []);
+    let known = Known::read(&PLAN, &batch, &HashMap::new()).expect("nothing to know");
+    let changes = fold::fold(&PLAN, &batch, &known, &HashMap::new());
+    is_sound(&batch, &changes);
+    assert!(changes.copies.is_empty() && changes.deletes.is_empty());
+    assert!(changes
+        .statements
+        .iter()
+        .all(|(name, _)| name == "insert_dead_letters"));
+}
+
+/// Decode, look up, fold and write one batch.
+fn index(database: &mut Database, entries: &[Vec<u8>]) -> Changes {
+    let held = database.held.get(&0).cloned().unwrap_or_default();
+    let shards = in_shards(entries, 1, &held);
+    let batch = fold::decode(&PLAN, &*CATALOG, shards, NOW).expect("entries");
+    let answers = fold::lookups(&PLAN, &batch)
+        .into_iter()
+        .map(|(name, parameters)| {
+            let answer = database.answer(&PLAN, &name, &parameters);
+            (name, answer)
+        });
+    let answers = answers.collect();
+    let known = Known::read(&PLAN, &batch, &answers).expect("answers");
+    let changes = fold::fold(&PLAN, &batch, &known, &HashMap::new());
+    is_sound(&batch, &changes);
+    database.write(&PLAN, &changes);
+    changes
+}
+
+fn any_events(flags: u8, tape: &mut Tape<'_>) -> Verdict {
+    let mut log = seeds::Log::default();
+    while !tape.is_empty() && log.entries.len() < 40 {
+        log.event(tape);
+    }
+    let entries = log.entries;
+    // What was there before; then one batch, or one after another.
+    let before = entries.len() * usize::from(flags >> 1 & 3) / 4;
+    let (before, entries) = entries.split_at(before);
+    let mut whole = Database::default();
+    index(&mut whole, before);
+    let mut single = whole.clone();
+    index(&mut whole, entries);
+    for entry in entries {
+        index(&mut single, std::slice::from_ref(entry));
+    }
+    assert_eq!(whole.counts, single.counts);
+    assert_eq!(whole, single);
+    rows_are_of_records(&whole);
+    Verdict::of(whole.counts.contains_key("applied"))
+}
+
+/// Every row of a collection's own has its record; every embed its post.
+fn rows_are_of_records(database: &Database) {
+    let uris = |table: &str| -> BTreeSet<&String> {
+        let rows = database.tables.get(table);
+        rows.into_iter()
+            .flat_map(|rows| rows.keys().map(|(uri, _)| uri))
+            .collect()
+    };
+    let records = uris("record");
+    let posts = uris("post");
+    for table in database.tables.keys() {
+        let parents = if table.starts_with("post_embed") {
+            &posts
+        } else {
+            &records
+        };
+        assert!(uris(table).is_subset(parents), "{table}");
+    }
+}
