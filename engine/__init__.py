@@ -4,7 +4,7 @@ Layers, imports go downwards only (``pyproject.toml`` enforces it)::
 
     cli                       parses arguments
     runtime                   plans and supervises processes
-    roles | ops | simulate    one process' job | tools | recorded networks
+    roles | ops | simulate    one process' job | tools | networks to test with
     adapters                  one outside thing each: Redis, Postgres, websocket, HTTP
     settings | log
     collections | sql         what a collection means, as data | statements

@@ -113,8 +113,24 @@ def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     reshard.set_defaults(call=_reshard)
 
-    simulate = commands.add_parser("simulate", help="serve a recorded network on one port")
-    simulate.add_argument("folder", type=Path)
+    simulate = commands.add_parser(
+        "simulate",
+        help="serve a recorded or a synthetic network on one port",
+        description="Relay, hosts, labelers, PLC and handles of a network on one port. The network "
+        "is a recording (FOLDER), or made out of a seed while it is served (--synthetic).",
+        epilog="Faults in the frames, each every n-th commit: bad-signature, broken-chain, "
+        "missing-block, wrong-cid, far-rev. Faults of the relay, for recordings too: drop and "
+        "disconnect (every n-th frame), seq-restart (after each n frames), lag (in seconds).",
+    )
+    simulate.add_argument("folder", type=Path, nargs="?", help="a recorded network")
+    simulate.add_argument("--synthetic", action="store_true", help="make a network, signed")
+    simulate.add_argument("--seed", type=int, default=1, help="the same seed, the same network")
+    simulate.add_argument("--accounts", type=int, help="how many")
+    simulate.add_argument("--ops", type=int, help="record operations; without it, no end")
+    simulate.add_argument("--record", metavar="FOLDER", type=Path, help="keep what is made")
+    simulate.add_argument(
+        "--fault", action="append", default=[], metavar="NAME=EVERY", help="see below"
+    )
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=int, default=0, help="0, the default: any free port")
     simulate.add_argument(
@@ -125,11 +141,14 @@ def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     simulate.set_defaults(call=_simulate)
 
-    generate = commands.add_parser("generate", help="make a network for simulate to serve")
+    generate = commands.add_parser("generate", help="make a network and do not serve it")
     generate.add_argument("folder", type=Path)
     generate.add_argument("--seed", type=int, default=1, help="the same seed, the same network")
     generate.add_argument("--accounts", type=int, help="how many; by default as OPS asks for")
     generate.add_argument("--ops", type=int, default=3000, help="record operations, at least")
+    generate.add_argument(
+        "--fault", action="append", default=[], metavar="NAME=EVERY", help="as of simulate"
+    )
     generate.set_defaults(call=_generate)
 
 
@@ -257,9 +276,18 @@ def _database_settings(arguments: argparse.Namespace) -> Settings:
 
 def _generate(arguments: argparse.Namespace) -> int:
     from engine import simulate
+    from engine.errors import SettingsError
+    from engine.simulate import faults
 
+    in_frames, in_serving = faults.parse(arguments.fault)
+    if in_serving:
+        raise SettingsError(f"{', '.join(in_serving)}: a fault of serving; give it to simulate")
     made = simulate.generate(
-        arguments.folder, seed=arguments.seed, accounts=arguments.accounts, ops=arguments.ops
+        arguments.folder,
+        seed=arguments.seed,
+        accounts=arguments.accounts,
+        ops=arguments.ops,
+        faults=in_frames,
     )
     print(" ".join(f"{name}={value}" for name, value in made.items()))
     return 0
@@ -267,11 +295,19 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from engine import simulate
+    from engine.errors import SettingsError
 
+    if arguments.synthetic == (arguments.folder is not None):
+        raise SettingsError("simulate needs either FOLDER or --synthetic")
     return simulate.run(
         arguments.folder,
         host=arguments.host,
         port=arguments.port,
         rate=arguments.rate,
         oldest_seq=arguments.oldest_seq,
+        fault=arguments.fault,
+        seed=arguments.seed,
+        accounts=arguments.accounts,
+        ops=arguments.ops,
+        record=arguments.record,
     )

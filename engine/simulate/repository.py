@@ -1,7 +1,7 @@
 """One simulated repository: records, tree, commits, and the frames that announce them.
 
-Trees are real: node blocks, roots and ``prevData`` are what a PDS would publish.
-**Commits are not signed**: ``sig`` is 64 zero bytes, which no verifier accepts.
+Trees, signatures, ``prevData`` and proofs are what a PDS would publish (sync 1.1 of the
+repository specification): each frame can be verified on its own, and each export as a whole.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import libipld
 
 from engine.core import codec
+from engine.simulate.keys import Key
 
-NO_SIGNATURE = bytes(64)
 _TID_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
 
 
@@ -69,10 +69,40 @@ class Write:
 
 
 @dataclass
+class Draft:
+    """A commit about to be announced; what may be damaged on its way."""
+
+    body: dict[str, Any]  # of the frame, but for `commit` and `blocks`
+    fields: dict[str, Any]  # of the commit block
+    blocks: dict[bytes, bytes]  # without the commit
+    records: list[bytes]  # those of `blocks` that are records
+    earlier: tuple[str, bytes] | None  # rev and tree of the commit before the one before
+    key: Key
+
+    def frame(self) -> bytes:
+        """The ``#commit`` message."""
+        block = encode(self.fields)
+        cid = cid_of(block)
+        blocks = car(cid, [(cid, block), *self.blocks.items()])
+        return message("#commit", {**self.body, "commit": cid, "blocks": blocks})
+
+    def announce_rev(self, microseconds: int) -> None:
+        """Say another rev, in the commit and the frame alike, and sign it."""
+        self.body["rev"] = self.fields["rev"] = tid(microseconds)
+        self.fields = _signed(self.fields, self.key)
+
+
+def _signed(fields: dict[str, Any], key: Key) -> dict[str, Any]:
+    unsigned = {name: value for name, value in fields.items() if name != "sig"}
+    return {**unsigned, "sig": key.sign(encode(unsigned))}
+
+
+@dataclass
 class Repository:
     """The state of one account's repository at its host."""
 
     did: str
+    key: Key
     records: dict[str, bytes] = field(default_factory=dict)  # path -> block
     rev: str | None = None
     root: bytes | None = None  # of the tree
@@ -80,16 +110,17 @@ class Repository:
     _paths: list[str] = field(default_factory=list)  # sorted
     _cids: dict[str, bytes] = field(default_factory=dict)
     _nodes: dict[bytes, bytes] = field(default_factory=dict)
-    _commit: bytes = b""
+    _commit: dict[str, Any] = field(default_factory=dict)
+    _earlier: tuple[str, bytes] | None = None
 
-    def commit(self, writes: list[Write], rev: str, seq: int, time: str) -> bytes:
-        """Apply writes as one commit; its frame.
+    def commit(self, writes: list[Write], rev: str, seq: int, time: str) -> Draft:
+        """Apply writes as one commit; what its frame says.
 
-        The frame's CAR holds the commit, the tree nodes that are new, and the
+        The CAR holds the tree nodes that are new, the proof of every op, and the
         records, as a host sends them.
         """
         ops: list[dict[str, Any]] = []
-        carried: list[tuple[bytes, bytes]] = []
+        carried: dict[bytes, bytes] = {}
         for write in writes:
             old = self._cids.get(write.path)
             cid = None if write.record is None else cid_of(write.record)
@@ -100,17 +131,16 @@ class Repository:
             ops.append(op)
             self._set(write.path, cid, write.record)
             if cid is not None and write.record is not None and write.present:
-                carried.append((cid, write.record))
-        since, previous = self.rev, self.root
-        fresh = self._seal(rev)
+                carried[cid] = write.record
+        since, previous, earlier = self.rev, self.root, self._earlier
+        shown = self._seal(rev)
+        shown |= {cid: self._nodes[cid] for cid in self._proof([op["path"] for op in ops])}
         body: dict[str, Any] = {
             "seq": seq,
             "repo": self.did,
             "time": time,
             "rev": rev,
             "since": since,
-            "commit": self.head,
-            "blocks": car(self.head, [(self.head, self._commit), *fresh, *carried]),
             "ops": ops,
             "blobs": [],
             "rebase": False,
@@ -118,19 +148,24 @@ class Repository:
         }
         if previous is not None:
             body["prevData"] = previous
-        return message("#commit", body)
+        return Draft(body, dict(self._commit), shown | carried, list(carried), earlier, self.key)
 
     def sync(self, rev: str, seq: int, time: str) -> bytes:
-        """State the repository's head anew, as after its creation; the frame."""
-        self._seal(rev)
-        blocks = car(self.head, [(self.head, self._commit)])
-        body = {"seq": seq, "did": self.did, "time": time, "rev": rev, "blocks": blocks}
+        """State the repository's head, as after its creation or a return; the frame.
+
+        ``rev`` is that of the first commit, an empty one, if there is none yet.
+        """
+        if self.rev is None:
+            self._seal(rev)
+        blocks = car(self.head, [(self.head, encode(self._commit))])
+        body = {"seq": seq, "did": self.did, "time": time, "rev": self.rev, "blocks": blocks}
         return message("#sync", body)
 
     def export(self) -> bytes:
         """The whole repository as ``getRepo`` returns it: commit, nodes, records."""
         records = ((self._cids[path], self.records[path]) for path in self._paths)
-        return car(self.head, [(self.head, self._commit), *self._nodes.items(), *records])
+        commit = (self.head, encode(self._commit))
+        return car(self.head, [commit, *self._nodes.items(), *records])
 
     def _set(self, path: str, cid: bytes | None, record: bytes | None) -> None:
         if cid is None or record is None:
@@ -143,21 +178,28 @@ class Repository:
         self._cids[path] = cid
         self.records[path] = record
 
-    def _seal(self, rev: str) -> list[tuple[bytes, bytes]]:
+    def _seal(self, rev: str) -> dict[bytes, bytes]:
         """Build the tree and the commit over it; the nodes that are new."""
+        if self.rev is not None and self.root is not None:
+            self._earlier = (self.rev, self.root)
         self.root, nodes = codec.build_mst([(path, self._cids[path]) for path in self._paths])
-        fresh = [(cid, block) for cid, block in nodes if cid not in self._nodes]
+        # The root comes last, and stays even where an earlier tree had it too.
+        fresh = {cid: block for cid, block in nodes if cid not in self._nodes or cid == self.root}
         self._nodes = dict(nodes)
         self.rev = rev
-        self._commit = encode(
-            {
-                "did": self.did,
-                "version": 3,
-                "data": self.root,
-                "rev": rev,
-                "prev": None,
-                "sig": NO_SIGNATURE,
-            }
-        )
-        self.head = cid_of(self._commit)
+        unsigned = {
+            "did": self.did,
+            "version": 3,
+            "data": self.root,
+            "rev": rev,
+            "prev": None,
+        }
+        self._commit = _signed(unsigned, self.key)
+        self.head = cid_of(encode(self._commit))
         return fresh
+
+    def _proof(self, paths: list[str]) -> list[bytes]:
+        assert self.root is not None
+        proof = codec.mst_proof(self.root, list(self._nodes.items()), paths)
+        assert isinstance(proof, list), proof  # the tree is our own
+        return proof

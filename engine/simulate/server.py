@@ -1,61 +1,85 @@
-"""One port that plays a relay, its hosts, the PLC directory and every handle's web server.
+"""One port that plays a relay, its hosts and labelers, the PLC and every handle's web server.
 
 Everything a deployment asks the network for is answered from one ``Network``, so
 a whole engine can be run against it and nothing leaves the machine. Frames go
-out as they were recorded, byte for byte.
+out as they were recorded, byte for byte, unless a lever says otherwise.
+
+Where a network has several PDSs, each has a loopback address of its own behind the
+same port (127.0.0.2 and on, which Linux answers without being told), and so has each
+labeler; the relay stays where it was asked to be. Documents and ``listHosts`` name these.
+On another address than 127.0.0.1 everything is at that one, and all PDSs are one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any
 
-import libipld
 import orjson
 from aiohttp import web
 
-from engine.simulate.network import Document, Network
+from engine.simulate.feed import Feed
+from engine.simulate.network import Document, Frames, Network, endpoint
 
-SEND_AHEAD_BYTES = 256 * 1024
-"""Frames are written in runs of this size before other tasks get a turn."""
+PAGE_MAX = 1000
+"""``limit`` of ``listRepos`` and ``listHosts`` in their lexicons."""
 
-REPOS_PAGE_MAX = 1000
-"""``limit`` of ``listRepos`` in the lexicon."""
+LOOPBACK = "127.0.0.1"
+
+ADDRESSES_MAX = 200
+"""More hosts than this share the relay's address."""
+
+PORT_ATTEMPTS = 10
+"""A free port of one address may be taken on another."""
 
 
 @dataclass
-class Server:
-    """A served network: where it is, how fast it talks, and levers for tests.
+class LabelFeed(Feed):
+    """One labeler's log."""
 
-    ``rate`` is frames a second for each subscriber (0: as fast as the socket
-    takes them). A subscriber that asks for frames before ``oldest_seq`` is told
-    ``OutdatedCursor`` and gets what is left. ``identity_delay`` is how long, in
+    frames: Frames
+
+    def log(self) -> Frames:
+        """What is served."""
+        return self.frames
+
+
+@dataclass
+class Server(Feed):
+    """A served network: where it is, how it talks, and levers for tests.
+
+    The levers of ``Feed`` are those of the relay. ``identity_delay`` is how long, in
     seconds, documents and handles take to be answered; ``identity_status`` answers
     them with that HTTP status instead. All of these, and ``network``, may be changed
-    while it runs.
+    while it runs. ``addresses`` says where each PDS is, by the endpoint in the documents,
+    and each labeler, by its DID; ``labelers`` are their logs with levers of their own.
     """
 
     network: Network
-    rate: float = 0.0
-    oldest_seq: int = 0
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = 0
     identity_delay: float = 0.0
     identity_status: int = 200
-    connections: int = 0  # subscribers accepted since the start
-    cursors: list[int | None] = field(default_factory=list)  # what each of them asked for
-    _transports: set[asyncio.Transport] = field(default_factory=set)
-    _grown: asyncio.Event = field(default_factory=asyncio.Event)
-    _loop: asyncio.AbstractEventLoop | None = None
+    addresses: dict[str, str] = field(default_factory=dict)
+    labelers: dict[str, LabelFeed] = field(default_factory=dict)
+
+    def log(self) -> Frames:
+        """What the relay serves."""
+        return self.network.frames
 
     @property
     def url(self) -> str:
         """Base address of every service, without a trailing slash."""
-        return f"http://{self.host}:{self.port}"
+        return self.url_of(None)
+
+    def url_of(self, name: str | None) -> str:
+        """Base address of a PDS, by its endpoint, or of a labeler, by its DID."""
+        return f"http://{self.addresses.get(name or '', self.host)}:{self.port}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -67,34 +91,15 @@ class Server:
             "NETWORK_ALLOW_PRIVATE": "true",
         }
 
-    def publish(self, frame: bytes) -> None:
-        """Append a live frame to the log and wake every subscriber; from any thread."""
-        self._call(self._publish, frame)
-
-    def disconnect(self) -> None:
-        """Cut every subscriber's connection without a closing handshake; from any thread."""
-        self._call(self._disconnect)
-
-    def _call(self, function: Callable[..., None], *args: object) -> None:
-        assert self._loop is not None, "the server is not running"
-        self._loop.call_soon_threadsafe(function, *args)
-
-    def _publish(self, frame: bytes) -> None:
-        self.network.frames.append(frame)
-        self._grown.set()
-        self._grown = asyncio.Event()
-
-    def _disconnect(self) -> None:
-        for transport in self._transports:
-            transport.abort()
-
     def application(self) -> web.Application:
         """The routes of every service."""
         app = web.Application(middlewares=[self._disturb_identity])
         xrpc = "/xrpc/com.atproto."
-        app.router.add_get(xrpc + "sync.subscribeRepos", self._subscribe_repos)
+        app.router.add_get(xrpc + "sync.subscribeRepos", self.subscribe)
+        app.router.add_get(xrpc + "label.subscribeLabels", self._subscribe_labels)
         app.router.add_get(xrpc + "sync.listRepos", self._list_repos)
         app.router.add_get(xrpc + "sync.listHosts", self._list_hosts)
+        app.router.add_get(xrpc + "sync.getHostStatus", self._get_host_status)
         app.router.add_get(xrpc + "sync.getRepo", self._get_repo)
         app.router.add_get(xrpc + "sync.getLatestCommit", self._get_latest_commit)
         app.router.add_get(xrpc + "sync.getRepoStatus", self._get_repo_status)
@@ -104,106 +109,78 @@ class Server:
         app.router.add_get("/{did:did:.+}", self._did_plc)
         return app
 
-    # -- the relay --------------------------------------------------------------------------
+    # -- labelers ---------------------------------------------------------------------------
 
-    async def _subscribe_repos(self, request: web.Request) -> web.StreamResponse:
-        text = request.query.get("cursor")
-        if text is not None and not text.isascii():
-            return _error(400, "InvalidRequest", "cursor must be an integer")
-        try:
-            cursor = None if text is None else int(text)
-        except ValueError:
-            return _error(400, "InvalidRequest", "cursor must be an integer")
-        socket = web.WebSocketResponse(compress=False, max_msg_size=1024)
-        await socket.prepare(request)
-        self.connections += 1
-        self.cursors.append(cursor)
-        transport = request.transport
-        assert transport is not None  # uvloop's is no asyncio.Transport
-        self._transports.add(transport)
-        sender = asyncio.create_task(self._send(socket, cursor))
-        try:
-            async for _ in socket:  # answers pings; ends when the subscriber leaves
-                pass
-        finally:
-            self._transports.discard(transport)
-            sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await sender
-        return socket
-
-    async def _send(self, socket: web.WebSocketResponse, cursor: int | None) -> None:
-        frames = self.network.frames
-        if cursor is None:
-            index = len(frames)
-        elif cursor > frames.last_seq:
-            await socket.send_bytes(_frame(-1, None, {"error": "FutureCursor"}))
-            await socket.close()
-            return
-        else:
-            if cursor + 1 < self.oldest_seq:
-                body = {"name": "OutdatedCursor", "message": "Requested cursor exceeded limit"}
-                await socket.send_bytes(_frame(1, "#info", body))
-            index = frames.after(max(cursor, self.oldest_seq - 1))
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        unsent = 0
-        while True:
-            while index >= len(frames):
-                grown = self._grown
-                await grown.wait()
-                due = loop.time()
-            frame = frames[index]
-            index += 1
-            await socket.send_bytes(frame)
-            unsent += len(frame)
-            if self.rate > 0:
-                due += 1 / self.rate
-                if (delay := due - loop.time()) > 0.001:
-                    await asyncio.sleep(delay)
-            elif unsent >= SEND_AHEAD_BYTES:
-                unsent = 0
-                await asyncio.sleep(0)
+    async def _subscribe_labels(self, request: web.Request) -> web.StreamResponse:
+        at = _host_name(request)
+        for did, labeler in self.labelers.items():
+            if did not in self.addresses or self.addresses[did] == at:
+                return await labeler.subscribe(request)
+        return _error(404, "NotFound", "no labeler here")
 
     # -- the hosts --------------------------------------------------------------------------
 
+    def _pds(self, request: web.Request) -> str | None:
+        """Which PDS is asked, by its endpoint in the documents; None is the relay."""
+        at = _host_name(request)
+        return next((name for name in self._hosts() if self.addresses.get(name) == at), None)
+
+    def _hosts(self) -> list[str]:
+        return [name for name in self.addresses if not name.startswith("did:")]
+
+    def _statuses(self) -> list[Document]:
+        names: list[str | None] = [*self._hosts()] or [None]
+        return [
+            {
+                "hostname": self.url_of(name).removeprefix("http://"),
+                "seq": self.network.frames.last_seq,
+                "accountCount": len(self.network.listed(name)),
+                "status": "active",
+            }
+            for name in names
+        ]
+
+    def _repo(self, request: web.Request) -> Document | None:
+        """What ``listRepos`` of whoever is asked says of a DID."""
+        did, here = request.query.get("did", ""), self._pds(request)
+        return self.network.repo(did) if here in (None, self.network.host_of(did)) else None
+
     async def _list_repos(self, request: web.Request) -> web.Response:
-        try:
-            limit = int(request.query.get("limit", "500"))
-            start = int(request.query.get("cursor", "0"))
-        except ValueError:
-            return _error(400, "InvalidRequest", "limit and cursor must be integers")
-        if not 1 <= limit <= REPOS_PAGE_MAX or start < 0:
-            return _error(400, "InvalidRequest", f"limit must be 1 to {REPOS_PAGE_MAX}")
-        page: Document = {"repos": self.network.repos[start : start + limit]}
-        if start + limit < len(self.network.repos):
-            page["cursor"] = str(start + limit)
-        return _json(page)
+        listed = self.network.listed(self._pds(request))
+        return _page(request, "repos", listed, 500)
 
     async def _list_hosts(self, request: web.Request) -> web.Response:
-        host: Document = {
-            "hostname": f"{self.host}:{self.port}",
-            "seq": self.network.frames.last_seq,
-            "accountCount": len(self.network.repos),
-            "status": "active",
-        }
-        return _json({"hosts": [] if request.query.get("cursor") else [host]})
+        return _page(request, "hosts", self._statuses(), 200)
+
+    async def _get_host_status(self, request: web.Request) -> web.Response:
+        for status in self._statuses():
+            if status["hostname"] == request.query.get("hostname"):
+                return _json(status)
+        return _error(400, "HostNotFound", "the relay knows no such host")
 
     async def _get_repo(self, request: web.Request) -> web.StreamResponse:
         did = request.query.get("did", "")
-        if (path := self.network.car_path(did)) is not None:
-            return web.FileResponse(path, headers={"Content-Type": "application/vnd.ipld.car"})
+        here, home = self._pds(request), self.network.host_of(did)
+        if here is None and home in self.addresses:
+            # As relays do: they hold no repositories.
+            raise web.HTTPFound(self.url_of(home) + request.path_qs)
+        export = self.network.export(did) if here in (None, home) else None
+        content_type = "application/vnd.ipld.car"
+        if isinstance(export, bytes):
+            return web.Response(body=export, content_type=content_type)
+        if export is not None:
+            return web.FileResponse(export, headers={"Content-Type": content_type})
         return self._no_repo(did)
 
     async def _get_latest_commit(self, request: web.Request) -> web.Response:
         did = request.query.get("did", "")
-        repo = self.network.repo(did)
+        repo = self._repo(request)
         if repo is None or not repo.get("active", True):
             return self._no_repo(did)
         return _json({"cid": repo["head"], "rev": repo["rev"]})
 
     async def _get_repo_status(self, request: web.Request) -> web.Response:
-        repo = self.network.repo(request.query.get("did", ""))
+        repo = self._repo(request)
         if repo is None:
             return _error(400, "RepoNotFound", "Could not find repo")
         status: Document = {"did": repo["did"], "active": repo.get("active", True)}
@@ -255,13 +232,17 @@ class Server:
         return _json(document)
 
     def _document(self, did: str) -> Document | None:
-        """The DID's document with its PDS replaced by this server."""
+        """The DID's document with its PDS and labeler replaced by addresses of this server."""
         document = self.network.documents.get(did)
         if document is None or not isinstance(document.get("service"), list):
             return document
+        ours = {"#atproto_pds": self.url_of(endpoint(document, "#atproto_pds"))}
+        if did in self.labelers:
+            ours["#atproto_labeler"] = self.url_of(did)
         services = [
-            {**service, "serviceEndpoint": self.url}
-            if isinstance(service, dict) and str(service.get("id", "")).endswith("#atproto_pds")
+            {**service, "serviceEndpoint": ours[name]}
+            if isinstance(service, dict)
+            and (name := "#" + str(service.get("id", "")).rpartition("#")[2]) in ours
             else service
             for service in document["service"]
         ]
@@ -270,38 +251,56 @@ class Server:
 
 @asynccontextmanager
 async def serve(
-    network: Network,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    *,
-    rate: float = 0.0,
-    oldest_seq: int = 0,
+    network: Network, host: str = LOOPBACK, port: int = 0, **levers: Any
 ) -> AsyncIterator[Server]:
     """Serve a network on the running event loop until the context ends.
 
-    ``port`` 0 takes a free one; ``Server.url`` says which.
+    ``port`` 0 takes a free one; ``Server.url`` says which. ``levers`` are fields of ``Server``.
+    A network may be served several times at once, by servers of different levers.
     """
-    server = Server(network, rate, oldest_seq, host, port)
+    server = Server(network, host, port, **levers)
     server._loop = asyncio.get_running_loop()
+    server._observe()
+    server.labelers = {did: LabelFeed(frames) for did, frames in network.labels.items()}
+    for labeler in server.labelers.values():
+        labeler._loop = server._loop
+    names = [*(hosts if len(hosts := network.hosts()) > 1 else []), *server.labelers]
+    if host == LOOPBACK:
+        addresses = (str(IPv4Address(host) + number) for number in range(1, ADDRESSES_MAX))
+        server.addresses = dict(zip(names, addresses, strict=False))
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        server.port = runner.addresses[0][1]
+        server.port = await _listen(runner, [host, *server.addresses.values()], port)
         yield server
     finally:
         await runner.cleanup()
 
 
+async def _listen(runner: web.AppRunner, addresses: list[str], port: int) -> int:
+    """Listen at the same port of every address; which."""
+    for attempt in range(PORT_ATTEMPTS):
+        sites: list[web.TCPSite] = []
+        chosen = port
+        try:
+            for address in addresses:
+                site = web.TCPSite(runner, address, chosen)
+                await site.start()
+                sites.append(site)
+                chosen = chosen or int(runner.addresses[-1][1])
+        except OSError:
+            for site in sites:
+                await site.stop()
+            if port or attempt == PORT_ATTEMPTS - 1:
+                raise
+        else:
+            break
+    return chosen
+
+
 @contextmanager
 def serve_in_thread(
-    network: Network,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    *,
-    rate: float = 0.0,
-    oldest_seq: int = 0,
+    network: Network, host: str = LOOPBACK, port: int = 0, **levers: Any
 ) -> Iterator[Server]:
     """As ``serve``, on an event loop of its own: for tests whose own loop may be blocked."""
     ready = threading.Event()
@@ -312,8 +311,7 @@ def serve_in_thread(
         done = asyncio.Event()
         stop.append((asyncio.get_running_loop(), done))
         try:
-            context = serve(network, host, port, rate=rate, oldest_seq=oldest_seq)
-            async with context as server:
+            async with serve(network, host, port, **levers) as server:
                 result.append(server)
                 ready.set()
                 await done.wait()
@@ -338,9 +336,19 @@ def _host_name(request: web.Request) -> str:
     return request.host.rsplit(":", 1)[0].lower()
 
 
-def _frame(op: int, kind: str | None, body: Document) -> bytes:
-    header: Document = {"op": op} if kind is None else {"op": op, "t": kind}
-    return libipld.encode_dag_cbor(header) + libipld.encode_dag_cbor(body)
+def _page(request: web.Request, name: str, items: list[Document], default: int) -> web.Response:
+    """The part of a list that is asked for, and where the rest begins."""
+    try:
+        limit = int(request.query.get("limit", str(default)))
+        start = int(request.query.get("cursor", "0"))
+    except ValueError:
+        return _error(400, "InvalidRequest", "limit and cursor must be integers")
+    if not 1 <= limit <= PAGE_MAX or start < 0:
+        return _error(400, "InvalidRequest", f"limit must be 1 to {PAGE_MAX}")
+    page: Document = {name: items[start : start + limit]}
+    if start + limit < len(items):
+        page["cursor"] = str(start + limit)
+    return _json(page)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

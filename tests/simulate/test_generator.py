@@ -14,7 +14,7 @@ import pytest
 from engine import collections, lexicons, simulate
 from engine.core import codec
 from engine.errors import SettingsError
-from engine.simulate import repository
+from engine.simulate import repository, traffic, writes
 from engine.simulate.network import Network
 
 OPS = 2000
@@ -32,16 +32,20 @@ def network(folder: Path) -> Network:
     return simulate.load(folder)
 
 
-def bodies(network: Network, kind: str) -> list[dict[str, Any]]:
+def events(network: Network) -> list[tuple[str, dict[str, Any]]]:
+    """Every frame that can be read."""
     found = []
-    for index in range(len(network.frames)):
+    for index in range(network.frames.first, len(network.frames)):
         try:
             header, body = libipld.decode_dag_cbor_multi(network.frames[index])
         except ValueError:
             continue
-        if header["t"] == kind:
-            found.append(body)
+        found.append((header["t"], body))
     return found
+
+
+def bodies(network: Network, kind: str) -> list[dict[str, Any]]:
+    return [body for found, body in events(network) if found == kind]
 
 
 def blocks_of(car: bytes) -> dict[bytes, bytes]:
@@ -119,25 +123,52 @@ def test_records_are_valid_but_for_a_few(network: Network) -> None:
     assert 0 < sum(faults.values()) + missing < OPS / 50
 
 
-def test_commits_form_chains_over_real_trees(network: Network) -> None:
+def key_of(network: Network, did: str, name: str = "#atproto") -> str:
+    for method in network.documents[did]["verificationMethod"]:
+        if method["id"] == did + name:
+            key = codec.did_key(method["type"], method["publicKeyMultibase"])
+            assert key is not None
+            return key
+    raise AssertionError("no key")
+
+
+def test_every_commit_verifies(network: Network) -> None:
+    """Signature, chain, and inversion of the tree to the one before, from the frame alone."""
     heads: dict[str, dict[str, Any]] = {}
-    checked = 0
-    for body in bodies(network, "#sync"):
-        (block,) = blocks_of(body["blocks"]).values()
-        heads[body["did"]] = libipld.decode_dag_cbor(block)
-    for body in bodies(network, "#commit"):
-        commit = libipld.decode_dag_cbor(blocks_of(body["blocks"])[body["commit"]])
-        before = heads[body["repo"]]
-        assert body["since"] == before["rev"] < body["rev"] == commit["rev"]
-        assert body["prevData"] == before["data"]
-        assert commit["did"] == body["repo"]
-        assert commit["sig"] == repository.NO_SIGNATURE
-        heads[body["repo"]] = commit
-        checked += 1
-    assert checked > OPS / 2
+    checked: Counter[str] = Counter()
+    for kind, body in events(network):
+        if kind not in ("#commit", "#sync"):
+            continue
+        did = body["repo"] if kind == "#commit" else body["did"]
+        blocks = blocks_of(body["blocks"])
+        (root,) = libipld.decode_car(body["blocks"])[0]["roots"]
+        commit: Any = libipld.decode_dag_cbor(blocks[root])
+        assert (commit["did"], commit["rev"]) == (did, body["rev"])
+        key = key_of(network, did)
+        unsigned = {name: value for name, value in commit.items() if name != "sig"}
+        assert codec.verify_signature(key, repository.encode(unsigned), commit["sig"])
+        checked[key[:11]] += 1
+        checked[kind] += 1
+        before = heads.get(did)
+        if kind == "#sync":
+            assert before in (None, commit)
+        else:
+            assert before is not None
+            assert body["commit"] == root
+            assert body["since"] == before["rev"] < body["rev"]
+            operations = [(op["path"], op["cid"], op.get("prev")) for op in body["ops"]]
+            inverted = codec.invert_mst(commit["data"], list(blocks.items()), operations)
+            assert inverted == body["prevData"] == before["data"]
+            checked.update(op["action"] for op in body["ops"])
+        heads[did] = commit
+    assert checked["#commit"] > OPS / 2
+    assert checked["#sync"] > 20
+    assert min(checked["create"], checked["update"], checked["delete"]) > 5
+    assert checked["did:key:zQ3"] > OPS / 4  # secp256k1
+    assert checked["did:key:zDn"] > OPS / 10  # P-256
 
 
-def test_exports_hold_what_the_frames_left(network: Network) -> None:
+def test_exports_verify_and_hold_what_the_frames_left(network: Network) -> None:
     records: dict[str, dict[str, bytes]] = {}
     for body in bodies(network, "#commit"):
         held = records.setdefault(body["repo"], {})
@@ -148,21 +179,69 @@ def test_exports_hold_what_the_frames_left(network: Network) -> None:
             else:
                 held[op["path"]] = op["cid"]
     exported = 0
-    for repo in network.repos:
-        path = network.car_path(repo["did"])
-        if path is None:
-            assert network.car_error(repo["did"]) is not None
+    for entry in network.repos:
+        path = network.export(entry["did"])
+        if not isinstance(path, Path):
+            assert network.car_error(entry["did"]) is not None
             continue
-        car = path.read_bytes()
-        blocks = blocks_of(car)
-        header, _ = libipld.decode_car(car)
-        commit = libipld.decode_dag_cbor(blocks[header["roots"][0]])
-        root, nodes = codec.build_mst(sorted(records[repo["did"]].items()))
-        assert commit["data"] == root
-        assert commit["rev"] == repo["rev"]
-        assert {cid for cid, _ in nodes} | set(records[repo["did"]].values()) <= set(blocks)
+        repo = codec.read_repo(path.read_bytes())
+        assert isinstance(repo, codec.Repo), repo
+        assert (repo.did, repo.rev) == (entry["did"], entry["rev"])
+        assert libipld.encode_cid(repo.cid) == entry["head"]
+        assert repo.signed_by(key_of(network, entry["did"]))
+        assert {key: cid for key, cid, _ in repo.leaves()} == records[entry["did"]]
         exported += 1
     assert exported > 15
+
+
+def test_labels_are_signed_and_some_are_taken_back(network: Network) -> None:
+    seen: Counter[str] = Counter()
+    standing: set[tuple[str, str, str | None, str]] = set()
+    for did, frames in network.labels.items():
+        key = key_of(network, did, "#atproto_label")
+        for index in range(len(frames)):
+            header, body = libipld.decode_dag_cbor_multi(frames[index])
+            assert (header, body["seq"]) == ({"op": 1, "t": "#labels"}, index + 1)
+            for label in body["labels"]:
+                unsigned = {name: value for name, value in label.items() if name != "sig"}
+                assert codec.verify_signature(key, repository.encode(unsigned), label["sig"])
+                assert (label["ver"], label["src"]) == (1, did)
+                about = (did, label["uri"], label.get("cid"), label["val"])
+                assert not label.get("neg") or about in standing
+                standing.add(about)
+                seen.update(label.keys())
+    assert len(network.labels) == 2
+    assert seen["sig"] > 30
+    assert min(seen["neg"], seen["exp"], seen["cid"]) >= 2
+
+
+def test_accounts_pause_and_return_and_change_their_handles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(traffic, "ACCOUNT_SHARE", 0.05)
+    network = simulate.Synthetic(5, accounts=30, ops=700)
+    while network.advance():
+        pass
+    kinds = Counter(
+        (kind, body.get("status")) for kind, body in events(network) if kind == "#account"
+    )
+    assert kinds[("#account", "deactivated")] >= 5
+    renamed = [d for d in network.documents.values() if d["alsoKnownAs"][0].startswith("at://n")]
+    assert renamed
+
+
+def test_repositories_stop_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "RECORDS_MAX", 20)
+    network = simulate.Synthetic(5, accounts=10, ops=2500, window_bytes=100_000)
+    while network.advance():
+        pass
+    for entry in network.listed():
+        export = network.export(entry["did"])
+        if export is not None:
+            repo = codec.read_repo(export)
+            assert isinstance(repo, codec.Repo)
+            assert len(repo) < 30
+    assert 0 < network.frames.first < len(network.frames)
 
 
 def test_identities_resolve_but_for_a_few(network: Network) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from engine import simulate
+from engine.simulate.keys import K256, Key
 from engine.simulate.repository import Repository, Write, cid_of, encode, tid
 from tests.collections.commits import cid_text
 from tests.system import accounts
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(90)]
 
 TIME = "2026-01-01T00:00:00.000Z"
 START = 1_767_225_600_000_000
+KEY = Key(K256, bytes(31) + b"\1")
 """That time in microseconds."""
 
 
@@ -41,7 +43,7 @@ class Log:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
-        self.repos = [Repository(f"did:plc:{n:a>24}") for n in ("b", "c", "d", "e", "f", "g")]
+        self.repos = [Repository(f"did:plc:{n:a>24}", KEY) for n in ("b", "c", "d", "e", "f", "g")]
         self._numbers = itertools.count(1)
 
     def subject(self, *, bad: bool) -> str:
@@ -67,7 +69,8 @@ class Log:
     def commit(self, repo: Repository, writes: list[Write]) -> None:
         self.ops += len(writes)
         seq = len(self.frames) + 1
-        self.frames.append(repo.commit(writes, tid(START + next(self._numbers)), seq, TIME))
+        draft = repo.commit(writes, tid(START + next(self._numbers)), seq, TIME)
+        self.frames.append(draft.frame())
 
     def likes(self, count: int, share_bad: float) -> None:
         """Commits of one like each, over all repositories."""
