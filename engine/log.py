@@ -2,7 +2,8 @@
 
 ``2026-01-31T12:00:00.123Z INFO indexer/3 committed ops=512 seconds=0.041``: time in UTC, level,
 process, message. The message begins with stable words; what varies follows as ``key=value``
-(``fields`` writes them), so that one grep finds every line of a kind.
+(``fields`` writes them), so that one grep finds every line of a kind. Each role says in one line
+every ten seconds what it did, and in one line that its state changed.
 """
 
 from __future__ import annotations

@@ -261,7 +261,8 @@ class IdentityRole:
             logger.info(
                 "identities %s",
                 log.fields(
-                    resolved=now.resolved - before.resolved,
+                    read=now.resolved + now.failed - before.resolved - before.failed,
+                    written=now.resolved - before.resolved,
                     without_handle=now.without_handle - before.without_handle,
                     failed=now.failed - before.failed,
                     in_flight=len(self._held),

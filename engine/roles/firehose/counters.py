@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,3 +77,28 @@ class RelayCounters:
             name: dict(value) if isinstance(value, Counter) else value
             for name, value in values.items()
         }
+
+
+def totals(relays: Mapping[str, RelayCounters]) -> dict[str, int]:
+    """Frames read, and ops written, filtered and rejected, of all relays together."""
+    all_ops = sum(c.ops for c in relays.values())
+    filtered = sum(c.filtered for c in relays.values())
+    rejected = sum(c.rejected_ops for c in relays.values())
+    return {
+        "read": sum(c.frames for c in relays.values()),
+        "written": all_ops - filtered - rejected,
+        "filtered": filtered,
+        "rejected": rejected,
+    }
+
+
+def places(relays: Mapping[str, RelayCounters]) -> dict[str, str]:
+    """Where each relay is, ``HOST/GENERATION:SEQ``, and its state, for one line of the log."""
+    return {
+        "position": ",".join(
+            f"{host}/{c.generation}:{c.received_seq}"
+            for host, c in relays.items()
+            if c.received_seq is not None
+        ),
+        "state": ",".join(dict.fromkeys(str(c.state) for c in relays.values())),
+    }

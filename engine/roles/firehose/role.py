@@ -34,7 +34,7 @@ from engine.roles.firehose import epoch as epochs
 from engine.roles.firehose import start as starts
 from engine.roles.firehose.append import Appender, EntriesLost
 from engine.roles.firehose.chain import Chain, CursorInFuture, RelayRefuses
-from engine.roles.firehose.counters import RelayCounters, Restart, State
+from engine.roles.firehose.counters import RelayCounters, Restart, State, places, totals
 from engine.roles.firehose.epoch import Stores
 from engine.settings import Settings
 from engine.sql import load
@@ -178,28 +178,14 @@ class FirehoseRole:
             await asyncio.sleep(1.0)
 
     async def _log_progress(self) -> None:
-        """One line each ten seconds: what happened since the last one."""
-        before = dict.fromkeys(self._counters, (0, 0, 0, 0))
+        """One line each ten seconds: what happened since the last one, and where it stands."""
+        before = totals(self._counters)
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            for host, c in self._counters.items():
-                now = (c.frames, c.ops, c.filtered, c.rejected_ops)
-                frames, ops, filtered, rejected = (
-                    a - b for a, b in zip(now, before[host], strict=True)
-                )
-                before[host] = now
-                logger.info(
-                    "ingested %s",
-                    log.fields(
-                        relay=host,
-                        received=frames,
-                        written=ops,
-                        filtered=filtered,
-                        rejected=rejected,
-                        cursor=c.received_seq,
-                        state=c.state,
-                    ),
-                )
+            now = totals(self._counters)
+            done = {name: count - before[name] for name, count in now.items()}
+            logger.info("ingested %s", log.fields(**done, **places(self._counters)))
+            before = now
 
 
 class _Life:
@@ -233,6 +219,7 @@ class _Life:
                 appender = await self._appender(redis, began, began.cursor)
             self._store.reset()
             counters.state = State.CONNECTING
+            logger.info("connecting %s", log.fields(relay=host, cursor=began.cursor))
             query = "" if began.cursor is None else f"?cursor={began.cursor}"
             url = f"{role._relays[host]}/xrpc/com.atproto.sync.subscribeRepos{query}"
             async with subscribe(

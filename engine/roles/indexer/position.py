@@ -66,6 +66,18 @@ class Position:
         return Position(self.shard, self.epoch, self.entry_id, self.entries, relays)
 
 
+def lowest_held(held: dict[int, Position]) -> dict[str, int]:
+    """The lowest seq that any of these shards holds of each relay's newest generation."""
+    lowest: dict[str, int] = {}
+    newest: dict[str, int] = {}
+    for position in held.values():
+        for relay, seq in position.held().items():
+            lowest[relay] = min(seq, lowest.get(relay, seq))
+            host, _, generation = relay.rpartition("/")
+            newest[host] = max(int(generation), newest.get(host, 0))
+    return {relay: lowest[relay] for relay in sorted(f"{h}/{g}" for h, g in newest.items())}
+
+
 async def load(
     conn: asyncpg.Connection, sql: dict[str, str], source: str, shards: list[int]
 ) -> dict[int, Position]:

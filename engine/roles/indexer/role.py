@@ -60,6 +60,7 @@ class IndexerRole:
         self._stages = Stages()
         self._state = "starting"
         self._owned: list[int] = []
+        self._positions: dict[int, positions.Position] = {}  # of the session, moved in place
 
     async def run(self, stop: asyncio.Event) -> None:
         """Index until ``stop``; the batch in hand is committed before it returns.
@@ -80,6 +81,7 @@ class IndexerRole:
                 except errors.StoreError as failure:
                     self._state = "waiting"
                     self._owned = []
+                    self._positions = {}
                     if self._counters.ops > ops:
                         delays.reset()
                     delay = delays.next(random.random())  # noqa: S311 - jitter
@@ -102,6 +104,7 @@ class IndexerRole:
             reading = await resp.RespConnection.open(settings.redis_url or "")
             stack.callback(reading.close)
             self._state = "claiming"
+            logger.info("claiming shards")
             async with postgres.translated_errors():
                 built = await tables.load(conn, settings)
                 share = partial(self._members.share, conn, built.sql)
@@ -154,6 +157,7 @@ class IndexerRole:
             owned = ",".join(map(str, lease.shards)) or "none"
             logger.info("ready, owning shards %s", owned)
             self._state, self._owned = "running", lease.shards
+            self._positions = session.writer.positions
             await session.run(stop, share)
             self._state = "stopping" if stop.is_set() else "sharing anew"
             await self._end(lease, stop)
@@ -187,6 +191,7 @@ class IndexerRole:
     async def _end(self, lease: leases.Lease, stop: asyncio.Event) -> None:
         """Give the shards back; and our place, if we stop. A lost connection does it by itself."""
         self._owned = []
+        self._positions = {}
         with contextlib.suppress(errors.StoreError):
             async with postgres.translated_errors():
                 await lease.give_back(lease.shards)
@@ -203,7 +208,7 @@ class IndexerRole:
         }
 
     async def _log_progress(self) -> None:
-        """One line each ten seconds: what happened since the last one."""
+        """One line each ten seconds: what happened since the last one, and where it stands."""
         before = dataclasses.replace(self._counters)
         while True:
             await asyncio.sleep(REPORT_SECONDS)
@@ -214,8 +219,13 @@ class IndexerRole:
                     read=now.entries - before.entries,
                     ops=now.ops - before.ops,
                     written=now.rows - before.rows,
+                    filtered=now.filtered - before.filtered,
                     refused=now.refused - before.refused,
                     trimmed=now.trimmed - before.trimmed,
+                    position=",".join(
+                        f"{relay}:{seq}"
+                        for relay, seq in positions.lowest_held(self._positions).items()
+                    ),
                     state=self._state,
                 ),
             )

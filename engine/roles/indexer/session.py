@@ -52,6 +52,7 @@ class Counters:
     entries: int = 0
     ops: int = 0
     rows: int = 0
+    filtered: int = 0  # ops that the ingester left out
     refused: int = 0
     replayed: int = 0
     trimmed: int = 0
@@ -131,6 +132,7 @@ class Session:
         self.counters.entries += done.entries
         self.counters.ops += done.ops
         self.counters.rows += done.rows
+        self.counters.filtered += done.filtered
         self.counters.refused += done.refused
         self.counters.replayed += done.replayed
 

@@ -63,6 +63,7 @@ class Committed:
     ops: int = 0
     entries: int = 0
     rows: int = 0
+    filtered: int = 0
     refused: int = 0
     replayed: int = 0
     weights: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -162,13 +163,14 @@ class Writer:
         moved = {part.shard: self.positions[part.shard].copy() for part in batch}
         async with postgres.translated_errors(self.conn):
             async with self.conn.transaction():
-                rows = await self._work(batch, decoded, voided, moved)
+                rows, filtered = await self._work(batch, decoded, voided, moved)
                 ended = time.perf_counter()
             self.stages.add(Stage.COMMIT, ended)
         self.positions.update(moved)
         done.ops += decoded.ops
         done.entries += decoded.entries
         done.rows += rows
+        done.filtered += filtered
         for shard, _, events, size in decoded.weights():
             before = done.weights.get(shard, (0, 0))
             done.weights[shard] = (before[0] + events, before[1] + size)
@@ -179,8 +181,8 @@ class Writer:
         decoded: codec.Batch,
         voided: list[tuple[int, str]],
         moved: dict[int, Position],
-    ) -> int:
-        """Everything between BEGIN and COMMIT; rows copied. ``moved`` is advanced."""
+    ) -> tuple[int, int]:
+        """Everything between BEGIN and COMMIT; rows copied, ops filtered. Advances ``moved``."""
         with self.stages(Stage.LOCK):
             await self.lease.lock()
         with self.stages(Stage.KNOWN_ROWS):
@@ -198,11 +200,13 @@ class Writer:
             await self._execute(changes.statements())
         for part in batch:
             moved[part.shard].advance(part.last_id, len(part.entries))
+        filtered = 0
         for shard, relay, seq, outcomes in changes.tally():
             moved[shard].record(relay, seq, outcomes)
+            filtered += outcomes.get("filtered", 0)
         with self.stages(Stage.POSITIONS):
             await positions.store(self.conn, self.sql, self.source, list(moved.values()))
-        return rows
+        return rows, filtered
 
     async def _copy(self, changes: codec.Changes) -> int:
         rows = 0
