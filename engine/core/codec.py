@@ -155,7 +155,8 @@ Changes = _native.Changes
 
 A delete or statement is its name (``collections.statements``) and its array literals. A copy
 is a table, a complete binary COPY sorted by the primary key's bytes, and its rows.
-``op_of(copy, line)`` is the op that wrote a line (from 1) of ``copies[copy]``, -1 if none.
+``op_of(copy, line)`` is the op that wrote a line (from 1) of ``copies[copy]``, -1 if none;
+``part(copy, first, count)`` a complete COPY of at most ``count`` of its lines, from ``first`` on.
 ``tally()`` says for each shard and ``host/generation`` the highest seq that is then held (None if
 no entry had one), and the ops by outcome: ``applied``, ``duplicate``, ``filtered``,
 ``no_effect:WORD``, ``rejected:WORD``; over all it sums to the batch's ``ops``.

@@ -111,6 +111,15 @@ pub fn copy<'t>(tuples: impl Iterator<Item = &'t Tuple> + Clone) -> Vec<u8> {
     out
 }
 
+/// A complete COPY of the tuples between two offsets of `copy`'s result, which are ends of
+/// tuples counted from the first one's start.
+pub fn part(copy: &[u8], start: usize, end: usize) -> Vec<u8> {
+    let tuples = copy
+        .get(HEADER.len()..)
+        .and_then(|tuples| tuples.get(start..end));
+    [HEADER, tuples.unwrap_or_default(), &TRAILER].concat()
+}
+
 /// An array literal: `{"a","b",NULL}`.
 ///
 /// Text that Postgres cannot hold (NUL) becomes U+FFFD: what must be exact was

@@ -5,16 +5,15 @@ must be known, the fold (Rust), deletes, COPY of new rows, updates and our own
 tables, the positions. Either all of it is there afterwards or nothing is, so a
 crash anywhere costs only the work of the batch.
 
-A row that Postgres refuses costs only its op: the COPY error names the line,
-the line names the op, the op is voided and the same decoded batch is folded
-again. Where that does not help the batch is cut in two.
+A row that Postgres refuses costs only its op: the ops of all refused rows are
+found (``refusals``) and voided, and the same decoded batch is folded again.
+Where that does not help the batch is cut in two.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from engine import errors
 from engine.adapters import postgres
 from engine.core import codec
 from engine.roles.indexer import position as positions
+from engine.roles.indexer.refusals import BAD_DATA, Refused, find
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
@@ -38,22 +38,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REFUSALS = 3
-"""Rows that Postgres may refuse in one batch before the batch is cut in two."""
+"""Times that Postgres may refuse one batch before the batch is cut in two."""
 
 MAX_REPLAYS = 10
 """Deadlocks and serialization failures in a row before the error is passed on."""
-
-_NUMBER = re.compile(r"\d+")
-
-
-class _Refused(Exception):
-    """Postgres refused a row; nothing of the batch was written."""
-
-    def __init__(self, op: int | None, message: str) -> None:
-        super().__init__(message)
-        self.op = op
-        """The op that wrote the row, if it could be told."""
-        self.message = message
 
 
 @dataclass
@@ -120,29 +108,27 @@ class Writer:
     async def _write(
         self, batch: list[ShardEntries], decoded: codec.Batch, done: Committed
     ) -> None:
-        voided: list[tuple[int, str]] = []
-        replays = 0
+        voided: dict[int, str] = {}
+        refusals = replays = 0
         while True:
             try:
                 await self._commit(batch, decoded, voided, done)
                 return
-            except _Refused as refusal:
-                done.refused += 1
-                logger.warning("Postgres refused a row: %s", refusal.message)
-                if refusal.op is not None and len(voided) < MAX_REFUSALS:
-                    voided.append((refusal.op, refusal.message))
-                    continue
+            except Refused as refusal:
+                fresh = {op: why for op, why in refusal.ops.items() if op not in voided}
+                done.refused += max(1, len(fresh))
+                logger.warning("Postgres refused rows of %d ops: %s", len(fresh), refusal.message)
+                refusals += 1
                 halves = _halves(batch)
-                if halves is not None:
+                if fresh and (refusals <= MAX_REFUSALS or halves is None):
+                    voided |= fresh
+                elif halves is not None:
                     for half in halves:
                         await self._write(half, await self.decode(half), done)
                     return
-                known = {op for op, _ in voided}
-                if refusal.op is not None and refusal.op not in known:
-                    voided.append((refusal.op, refusal.message))
-                elif len(known) < decoded.ops:
+                elif len(voided) < decoded.ops:
                     # One entry, and no row to blame: give up its ops, keep the process.
-                    voided = [(op, refusal.message) for op in range(decoded.ops)]
+                    voided = dict.fromkeys(range(decoded.ops), refusal.message)
                 else:
                     raise errors.StoreError(
                         f"Postgres refuses an entry without ops: {refusal.message}"
@@ -157,14 +143,19 @@ class Writer:
         self,
         batch: list[ShardEntries],
         decoded: codec.Batch,
-        voided: list[tuple[int, str]],
+        voided: dict[int, str],
         done: Committed,
     ) -> None:
         moved = {part.shard: self.positions[part.shard].copy() for part in batch}
         async with postgres.translated_errors(self.conn):
-            async with self.conn.transaction():
-                rows, filtered = await self._work(batch, decoded, voided, moved)
-                ended = time.perf_counter()
+            try:
+                async with self.conn.transaction():
+                    rows, filtered = await self._work(batch, decoded, voided, moved)
+                    ended = time.perf_counter()
+            except Refused as refusal:
+                if refusal.changes is not None:
+                    refusal.ops = await find(self.conn, self.statements, refusal.changes)
+                raise
             self.stages.add(Stage.COMMIT, ended)
         self.positions.update(moved)
         done.ops += decoded.ops
@@ -179,7 +170,7 @@ class Writer:
         self,
         batch: list[ShardEntries],
         decoded: codec.Batch,
-        voided: list[tuple[int, str]],
+        voided: dict[int, str],
         moved: dict[int, Position],
     ) -> tuple[int, int]:
         """Everything between BEGIN and COMMIT; rows copied, ops filtered. Advances ``moved``."""
@@ -191,7 +182,7 @@ class Writer:
                 for name, parameters in decoded.lookups()
             }
         with self.stages(Stage.FOLD):
-            changes = await asyncio.to_thread(decoded.fold, known, voided)
+            changes = await asyncio.to_thread(decoded.fold, known, list(voided.items()))
         with self.stages(Stage.DELETE):
             await self._execute(changes.deletes())
         with self.stages(Stage.COPY):
@@ -210,11 +201,11 @@ class Writer:
 
     async def _copy(self, changes: codec.Changes) -> int:
         rows = 0
-        for index, (table, payload, count) in enumerate(changes.copies()):
+        for table, payload, count in changes.copies():
             try:
                 await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
-            except _BAD_DATA as refusal:
-                raise _refused(refusal, index, table, changes) from refusal
+            except BAD_DATA as refusal:
+                raise Refused(f"{table}: {refusal}", changes) from refusal
             rows += count
         return rows
 
@@ -222,35 +213,8 @@ class Writer:
         for name, parameters in statements:
             try:
                 await self.conn.execute(self.statements.writes[name], *parameters)
-            except _BAD_DATA as refusal:
-                raise _Refused(None, f"{name}: {refusal}") from refusal
-
-
-_BAD_DATA = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-)
-"""Errors of the data, not of the server: invalid text, a key that exists, a key too long."""
-
-
-def refused_line(context: str | None, table: str) -> int | None:
-    """The line of a COPY that an error's context names, in whatever language the server speaks.
-
-    The outermost context is the COPY: the table, then the line, then perhaps a column.
-    """
-    lines = (context or "").splitlines()
-    line = _NUMBER.search(lines[-1].partition(table)[2]) if lines else None
-    return int(line.group()) if line else None
-
-
-def _refused(
-    error: asyncpg.PostgresError, copy: int, table: str, changes: codec.Changes
-) -> _Refused:
-    """Find the op behind a COPY error."""
-    line = refused_line(getattr(error, "context", None), table)
-    op = -1 if line is None else changes.op_of(copy, line)
-    return _Refused(op if op >= 0 else None, str(error))
+            except BAD_DATA as refusal:
+                raise Refused(f"{name}: {refusal}") from refusal
 
 
 def _halves(batch: list[ShardEntries]) -> tuple[list[ShardEntries], list[ShardEntries]] | None:

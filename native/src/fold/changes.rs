@@ -30,14 +30,29 @@ pub struct Changes {
     pub statements: Vec<Statement>,
     /// Shard, `host/generation`, highest seq if there ever was one, ops by outcome.
     pub tally: Vec<(u32, String, Option<i64>, Counts)>,
-    /// The op that wrote each line of each copy.
-    lines: Vec<Vec<usize>>,
+    /// Of each copy, the op that wrote each line and where the line ends.
+    lines: Vec<Vec<(usize, usize)>>,
 }
 
 impl Changes {
     /// The op that wrote a line (counted from 1) of a copy.
     pub fn op_of(&self, copy: usize, line: usize) -> Option<usize> {
-        self.lines.get(copy)?.get(line.checked_sub(1)?).copied()
+        Some(self.lines.get(copy)?.get(line.checked_sub(1)?)?.0)
+    }
+
+    /// A complete COPY of at most `count` lines of a copy, from one (counted from 1) on.
+    pub fn part(&self, copy: usize, first: usize, count: usize) -> Vec<u8> {
+        let (Some((_, bytes, _)), Some(lines)) = (self.copies.get(copy), self.lines.get(copy))
+        else {
+            return pgcopy::part(&[], 0, 0);
+        };
+        let end_of = |line: usize| {
+            let last = line.min(lines.len()).checked_sub(1);
+            last.and_then(|last| lines.get(last))
+                .map_or(0, |line| line.1)
+        };
+        let before = first.saturating_sub(1);
+        pgcopy::part(bytes, end_of(before), end_of(before.saturating_add(count)))
     }
 }
 
@@ -157,9 +172,11 @@ impl<'b> Rows<'b> {
             let name = self.plan.table_name(table).to_owned();
             let bytes = pgcopy::copy(lines.iter().map(|(tuple, _)| tuple.as_ref()));
             changes.copies.push((name, bytes, lines.len()));
-            changes
-                .lines
-                .push(lines.into_iter().map(|(_, op)| op).collect());
+            let ends = lines.iter().scan(0, |end, (tuple, op)| {
+                *end += tuple.as_bytes().len();
+                Some((*op, *end))
+            });
+            changes.lines.push(ends.collect());
         }
         if self.updated > 0 {
             let parameters = self.updates.into_iter().map(ArrayText::finish).collect();

@@ -171,4 +171,14 @@ impl Changes {
         let op = self.0.op_of(copy, line);
         op.and_then(|op| i64::try_from(op).ok()).unwrap_or(-1)
     }
+
+    fn part<'py>(
+        &self,
+        py: Python<'py>,
+        copy: usize,
+        first: usize,
+        count: usize,
+    ) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.part(copy, first, count))
+    }
 }

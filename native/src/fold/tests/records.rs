@@ -379,3 +379,29 @@ fn shards_are_merged_by_seq_and_held_seqs_are_skipped() {
         ]
     );
 }
+
+#[test]
+fn a_copy_can_be_had_in_parts() {
+    let all: &[Change<'_>] = &[
+        ('+', "t.card/self", &[("text", "a")]),
+        ('+', "t.page/1", &[("text", "b")]),
+        ('+', "t.page/2", &[("text", "longer")]),
+        ('+', "t.page/3", &[("text", "")]),
+    ];
+    let changes = one_commit(all, &[]);
+    let pages = changes.copies.iter().position(|(name, ..)| name == "page");
+    let pages = pages.unwrap();
+    let whole = &changes.copies[pages].1;
+    assert_eq!(&changes.part(pages, 1, 3), whole);
+    assert_eq!(&changes.part(pages, 1, usize::MAX), whole);
+    let (header, tuples) = whole.split_at(19);
+    let tuples = &tuples[..tuples.len() - 2];
+    let parts = [1, 2, 3, 4].map(|line| changes.part(pages, line, 1));
+    for part in &parts {
+        assert!(part.starts_with(header) && part.ends_with(&[0xff, 0xff]));
+    }
+    let inner = parts.map(|part| part[19..part.len() - 2].to_vec());
+    assert_eq!(inner.concat(), tuples);
+    assert_eq!(inner[3], b"");
+    assert_eq!(changes.part(9, 1, 1).len(), 21);
+}
