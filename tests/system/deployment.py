@@ -175,11 +175,11 @@ class Deployment(Process):
 
 
 def progress(status: dict[str, Any]) -> tuple[int, int]:
-    """Received and indexed seq of the one relay."""
+    """Received and indexed seq; of several relays the lowest."""
     relays = list(status.get("relays", {}).values())
-    if not relays:
-        return 0, 0
-    return relays[0].get("received_seq") or 0, relays[0].get("indexed_seq") or 0
+    received = [relay.get("received_seq") or 0 for relay in relays]
+    indexed = [relay.get("indexed_seq") or 0 for relay in relays]
+    return min(received, default=0), min(indexed, default=0)
 
 
 def past(seq: int) -> Callable[[dict[str, Any]], bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +26,6 @@ from tests.system.deployment import (
 from tests.system.golden import differences
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="session")
-def busy_network() -> Iterator[simulate.Network]:
-    """More than any role here does in the time that a test gives it."""
-    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
-        made = simulate.generate(Path(folder), seed=7, ops=20_000, accounts=1500)
-        assert made["ops"] >= 20_000
-        yield simulate.load(Path(folder))
 
 
 @pytest.fixture
