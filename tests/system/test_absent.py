@@ -73,6 +73,7 @@ def test_stores_that_come_later_are_waited_for(
     assert differences(shared, NETWORK, own_postgres.url) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["redis", "postgres"])
 async def test_store_that_goes_away_for_a_while_loses_nothing(
     shared: Path,

@@ -155,6 +155,7 @@ async def test_skipped_seqs_are_no_reason_to_stop(
     await accounts.add_up(database, redis_url, at_least=3001)
 
 
+@pytest.mark.slow
 async def test_commits_that_a_relay_left_out_are_noted(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:
@@ -191,7 +192,7 @@ async def test_commits_that_a_relay_left_out_are_noted(
     assert missing & noted <= {row["did"] for row in rows}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_two_relays_of_one_network_make_every_row_once(
     shared: Path, tmp_path: Path, database: str, redis_url: str, seed: int
 ) -> None:

@@ -107,6 +107,7 @@ async def test_waiting_indexer_takes_over_at_once_from_a_killed_one(
     await accounts.add_up(database, redis_url, at_least=3001)
 
 
+@pytest.mark.slow
 async def test_frozen_indexer_is_replaced_after_its_lease_and_never_writes_again(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:
@@ -134,6 +135,7 @@ async def test_frozen_indexer_is_replaced_after_its_lease_and_never_writes_again
     await accounts.add_up(database, redis_url, at_least=3001)
 
 
+@pytest.mark.slow
 async def test_indexer_whose_token_is_passed_writes_nothing_more_and_waits(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:

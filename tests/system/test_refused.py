@@ -119,10 +119,10 @@ def versions(log: Log) -> None:
 @pytest.mark.parametrize(
     ("fill", "refused"),
     [
-        (one_alone, 1),
-        (one_among_others, 1),
+        pytest.param(one_alone, 1, marks=pytest.mark.slow),
+        pytest.param(one_among_others, 1, marks=pytest.mark.slow),
         (many_in_one_batch, 50),
-        (a_whole_commit, 60),
+        pytest.param(a_whole_commit, 60, marks=pytest.mark.slow),
         (versions, 4),
     ],
 )
