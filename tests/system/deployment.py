@@ -5,6 +5,7 @@ Started by the same command (`headrace up`), observed through the same status, k
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ class Process:
         self.program: tuple[str, ...] = ("-m", "engine")
         self.prefix: tuple[str, ...] = ()  # of the command line, as `timeout 3`
         self.process: subprocess.Popen[bytes] | None = None
+        self.killed: set[int] = set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -161,17 +163,23 @@ class Deployment(Process):
         processes = self.status().get("processes", {})
         return [p["pid"] for p in processes.values() if p["role"] == role and p.get("pid")]
 
-    def kill(self, role: str, which: int = 0) -> int | None:
-        """SIGKILL one process of a role; its pid, or None if there was none just now."""
-        pids = self.pids(role)
-        if not pids:
-            return None
-        pid = pids[which % len(pids)]
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return None
-        return pid
+    def kill(self, role: str, which: int = 0, seconds: float = 30) -> int:
+        """SIGKILL one process of a role that was not killed before; its pid.
+
+        A killed process stays in the status until its heartbeat expires, so a new one is waited
+        for.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            pids = sorted(set(self.pids(role)) - self.killed)
+            if pids:
+                pid = pids[which % len(pids)]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed.add(pid)
+                    return pid
+            time.sleep(0.05)
+        raise AssertionError(f"no {role} to kill within {seconds} s:\n{self.tail()}")
 
 
 def progress(status: dict[str, Any]) -> tuple[int, int]:
