@@ -26,7 +26,7 @@ const EACH: usize = 120;
 
 /// The collections that are carried here; of others only the count.
 pub fn filter() -> Filter {
-    Filter::new(["app.bsky.*", "chat.bsky.actor.declaration"])
+    Filter::new(["app.bsky.feed.*", "app.bsky.actor.profile"])
 }
 
 pub fn check(data: &[u8]) -> Verdict {

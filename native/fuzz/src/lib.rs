@@ -24,6 +24,7 @@ pub mod repo;
 mod run;
 pub mod seeds;
 pub mod tape;
+pub mod trees;
 
 /// Whether the code under test took the input for what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,10 @@
 //! proof alone as well; from fewer blocks it gives that tree or says what is missing, and
 //! false operations never give it. Memory and time stay below a constant times the input.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use _native::cbor::{self, Value};
 use _native::cid::Cid;
 use _native::mst::{self, Item, MstError};
 use _native::tree::{self, NodeCid, Operation};
@@ -51,12 +53,18 @@ fn any_blocks(tape: &mut Tape<'_>) -> Verdict {
         (digest.len() == 32).then(|| digest.first().copied().map(usize::from))?
     };
     let block = |cid: Cid<'_>| blocks.get(number_of(cid)?).copied();
+    let read = RefCell::new(Vec::with_capacity(256));
+    let block_read = |cid: Cid<'_>| {
+        let found = block(cid);
+        read.borrow_mut().extend(found);
+        found
+    };
     let mut leaves: Vec<(String, Cid<'_>)> = Vec::new();
     let mut stubs = 0;
     let mut visits = 0_usize;
     // A block may be named many times here, so a key stands for what was read.
     let walked = heap::bounded(crate::cbor::NESTING_BYTES, EACH * 129, length, || {
-        mst::walk(root, block, |item| {
+        mst::walk(root, block_read, |item| {
             visits += 1;
             match item {
                 Item::Stub { .. } => stubs += 1,
@@ -78,13 +86,32 @@ fn any_blocks(tape: &mut Tape<'_>) -> Verdict {
         .iter()
         .all(|(key, _)| mst::is_valid_key(key.as_bytes())));
     if stubs == 0 {
-        let mut built = 0;
+        let mut built = Vec::new();
         let pairs = leaves.iter().map(|(key, cid)| (key.as_str(), *cid));
-        tree::build(pairs, |_, _| built += 1).expect("leaves of a tree");
-        assert_eq!(built, nodes, "another tree of the same leaves");
+        tree::build(pairs, |_, block| built.push(shape(&block))).expect("leaves of a tree");
+        assert_eq!(built.len(), nodes);
+        let mut walked: Vec<_> = read.borrow().iter().map(|block| shape(block)).collect();
+        walked.sort();
+        built.sort();
+        assert_eq!(walked, built, "another tree of the same leaves");
         assert!(proof.is_ok());
     }
     Verdict::Accepted
+}
+
+/// A node without the names of its children, which are no hashes here.
+fn shape(block: &[u8]) -> String {
+    let node = cbor::decode(block).expect("a node");
+    let leads = |value: Option<&Value<'_>>| value.is_some_and(|value| value.as_link().is_some());
+    let mut parts = vec![leads(node.get("l")).to_string()];
+    let entries = node.get("e").and_then(Value::as_list).unwrap_or_default();
+    for entry in entries {
+        let part = |name| entry.get(name).cloned();
+        let (key, prefix, value) = (part("k"), part("p"), part("v"));
+        let leads = leads(entry.get("t"));
+        parts.push(format!("{key:?} {prefix:?} {value:?} {leads}"));
+    }
+    parts.join(" ")
 }
 
 /// A key by three bytes; the same three give the same key.

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use _native::cbor::{self, Value};
 use _native::cid::Cid;
+use _native::filter::Filter;
 use _native::frame::{self, Outcome, Source};
-use _native::tree::{self, NodeCid};
+use _native::tree;
 
 pub use crate::log::Log;
 use crate::records::{self, RECORDS};
 use crate::tape::{write_run, Tape};
-use crate::{lexicon, mst, repo};
+use crate::{lexicon, repo, trees};
 
 const DID: &str = "did:plc:ragtjsm2j2vknwkz3zp4oxrd";
 const RKEY: &str = "3k2222222222a";
@@ -75,11 +76,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let each = entries.chunks(4).enumerate().map(runs);
             each.chain(tapes(60, 300)).collect()
         }
-        "mst" => trees()
-            .into_iter()
-            .chain([wide_node()])
-            .chain(tapes(40, 200))
-            .collect(),
+        "mst" => trees::all().into_iter().chain(tapes(40, 200)).collect(),
         "repo" => exports().into_iter().chain(tapes(40, 120)).collect(),
         _ => Vec::new(),
     }
@@ -253,7 +250,7 @@ fn first_record(frame: &[u8]) -> Option<Vec<u8>> {
         relay: "relay.test",
         generation: 1,
     };
-    match frame::read(frame, source, &crate::frame::filter()).outcome {
+    match frame::read(frame, source, &Filter::new(["*"])).outcome {
         Outcome::Entry(_native::entry::Entry::Commit(commit)) => commit
             .ops
             .iter()
@@ -270,7 +267,7 @@ fn entries(recorded: &[Vec<u8>]) -> Vec<Vec<u8>> {
     };
     let mut entries = Vec::new();
     for frame in frames().iter().chain(recorded) {
-        let read = frame::read(frame, source, &crate::frame::filter());
+        let read = frame::read(frame, source, &Filter::new(["*"]));
         if let Outcome::Entry(entry) = read.outcome {
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
@@ -283,62 +280,6 @@ fn entries(recorded: &[Vec<u8>]) -> Vec<Vec<u8>> {
     }
     entries.extend(log.entries);
     entries
-}
-
-/// One node of more entries than levels are allowed, and in its last one lists in lists.
-fn wide_node() -> Vec<u8> {
-    let value = tree::block_cid(b"value");
-    let mut block = b"\xa2\x61e\x99\x01\x2d".to_vec(); // 301 entries
-    for number in 0..300_u32 {
-        block.extend_from_slice(match number {
-            0 => b"\xa4\x61k\x43a/b\x61p\x00",
-            _ if number % 2 == 0 => b"\xa4\x61k\x41b\x61p\x02",
-            _ => b"\xa4\x61k\x41a\x61p\x02".as_slice(),
-        });
-        block.extend_from_slice(b"\x61t\xf6\x61v");
-        crate::cbor::write_link(Cid::exact(&value).expect("a CID"), &mut block);
-    }
-    block.extend_from_slice(b"\xa4\x61k");
-    block.extend(nested(30_000));
-    let mut out = vec![0];
-    write_run(&block, &mut out);
-    out
-}
-
-/// Trees whose nodes are named by their order, as `mst::check` finds them.
-fn trees() -> Vec<Vec<u8>> {
-    [0_u32, 1, 3, 20, 60]
-        .into_iter()
-        .map(|count| {
-            let keys: std::collections::BTreeSet<String> = (0..count)
-                .map(|number| format!("app.bsky.feed.post/3k{:06}", number * 7919 % 1_000_003))
-                .collect();
-            let value = tree::block_cid(b"value");
-            let value = Cid::exact(&value).expect("a CID");
-            let mut nodes: Vec<(NodeCid, Vec<u8>)> = Vec::new();
-            tree::build(
-                keys.iter().map(|key| (key.as_str(), value)),
-                |cid, block| {
-                    nodes.push((cid, block));
-                },
-            )
-            .expect("keys in order");
-            nodes.reverse(); // the root first
-            let names: Vec<NodeCid> = nodes.iter().map(|(cid, _)| *cid).collect();
-            let mut out = vec![0];
-            for (_, block) in &mut nodes {
-                for (number, name) in names.iter().enumerate() {
-                    let place = block.windows(36).position(|part| part == name);
-                    if let Some(place) = place {
-                        let number = u8::try_from(number).unwrap_or(u8::MAX);
-                        block[place..place + 36].copy_from_slice(&mst::name_of(number));
-                    }
-                }
-                write_run(block, &mut out);
-            }
-            out
-        })
-        .collect()
 }
 
 fn exports() -> Vec<Vec<u8>> {
