@@ -52,10 +52,11 @@ fuzz: native/fuzz/.tools/bin/cargo-fuzz ## every fuzz target for FUZZ_SECONDS (6
 	@# No sanitizer: the crate has no unsafe code, and the targets count allocations themselves.
 	@cd native/fuzz && export PATH="$$PWD/.tools/bin:$$PATH" && cargo fuzz build --fuzz-dir . -s none -a && \
 	for target in $(FUZZ_TARGETS); do \
-		echo "== $$target"; mkdir -p corpus/$$target; \
+		echo "== $$target"; mkdir -p corpus/$$target artifacts; \
 		cargo fuzz run --fuzz-dir . -s none -a $$target corpus/$$target seeds/$$target -- -dict=words.dict \
-			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=40000 -verbosity=0 \
-			-print_final_stats=1 || exit 1; \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=40000 \
+			-print_final_stats=1 > artifacts/$$target.log 2>&1 || { tail -60 artifacts/$$target.log; exit 1; }; \
+		grep -aE 'DONE|stat::number|stat::peak' artifacts/$$target.log; \
 	done
 
 native/fuzz/.tools/bin/cargo-fuzz:

@@ -109,6 +109,14 @@ fn items() -> impl Iterator<Item = Vec<u8>> {
     .into_iter()
     .map(<[u8]>::to_vec)
     .chain([255, 256].map(nested))
+    .chain([claims()])
+}
+
+/// Lists in lists that all claim as many items as there are bytes left for the last.
+fn claims() -> Vec<u8> {
+    let mut item = b"\x99\x3f\xff".repeat(250);
+    item.resize(item.len() + 0x4000, 0);
+    item
 }
 
 /// A list in as many lists.
