@@ -1,7 +1,7 @@
 """One process of one role: build, run, close. What ``headrace run ROLE`` is.
 
 The only place where settings become objects. TERM and INT ask the role to stop;
-it has ``STOP_SECONDS``, then the process ends anyway, which is safe at any
+it has ``ROLE_STOP_SECONDS``, then the process ends anyway, which is safe at any
 moment: what is not committed is read again. A second signal kills at once, unless
 it is the echo of the first (``ECHO_SECONDS``).
 """
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """From the signal to the end, under full load."""
+
+ROLE_STOP_SECONDS = STOP_SECONDS - 0.5
+"""The role's share of it: the rest is for saying what did not stop, before a supervisor kills."""
 
 ECHO_SECONDS = 0.5
 """Signals within this time are one: ``timeout`` sends to its process and to the group."""
@@ -171,7 +174,7 @@ def _stop_on_signals(stop: asyncio.Event) -> _Reason:
             signal.signal(each, on_next)  # not the loop's, which itself may be what hangs
         logger.info("stopping %s", log.fields(reason=which.name))
         # A thread, for the loop itself may be what hangs.
-        timer = threading.Timer(STOP_SECONDS, _end_anyway, (loop,))
+        timer = threading.Timer(ROLE_STOP_SECONDS, _end_anyway, (loop,))
         timer.daemon = True
         timer.start()
         stop.set()
@@ -182,7 +185,7 @@ def _stop_on_signals(stop: asyncio.Event) -> _Reason:
 
 
 def _end_anyway(loop: asyncio.AbstractEventLoop) -> None:
-    logger.error("did not stop within %.0f s: ending; nothing committed is lost", STOP_SECONDS)
+    logger.error("did not stop within %.1f s: ending; nothing committed is lost", ROLE_STOP_SECONDS)
     for task in asyncio.all_tasks(loop):
         task.print_stack()  # of all threads, only this one is sure to run
     sys.stderr.flush()
