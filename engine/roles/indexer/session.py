@@ -104,7 +104,7 @@ class Session:
                 if decoded is not None:
                     await self._commit(batch, decoded)
                 with self.stages(Stage.UPKEEP):
-                    await self._upkeep(idle=not batch)
+                    await self._upkeep()
                     if await share() != self.writer.lease.shards:
                         return
         finally:
@@ -147,7 +147,7 @@ class Session:
             if events:
                 self.trimmer.committed(shard, position.entry_id, events, size, time.monotonic())
 
-    async def _upkeep(self, *, idle: bool) -> None:
+    async def _upkeep(self) -> None:
         """Renew the lease, check the streams, write quiet seqs, trim: each when it is time."""
         now = time.monotonic()
         if now - self._renewed_at >= leases.RENEW_SECONDS:
@@ -167,7 +167,7 @@ class Session:
         await check_streams(
             self.conn, self.writer.sql, self.writer.positions, self.epoch_mark, mark, facts
         )
-        if idle and now - self._quiet_at >= QUIET_SECONDS:
+        if now - self._quiet_at >= QUIET_SECONDS:
             self._quiet_at = now
             await self._advance_quiet(relays, facts, cursors)
         async with postgres.translated_errors():
