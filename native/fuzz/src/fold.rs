@@ -165,6 +165,13 @@ fn is_sound(batch: &Batch, changes: &Changes) {
         assert!((1..=*count).all(|line| changes.op_of(number, line).is_some()));
         assert_eq!(changes.op_of(number, 0), None);
         assert_eq!(changes.op_of(number, count + 1), None);
+        let half = count / 2;
+        let parts = [(1, half), (half + 1, usize::MAX), (count + 1, 1)];
+        let parts = parts.map(|(first, most)| {
+            database::tuples(&changes.part(number, first, most), columns.len())
+        });
+        assert_eq!(parts.map(|part| part.len()), [half, count - half, 0]);
+        assert_eq!(changes.part(number, 1, *count), *bytes);
     }
 }
 
