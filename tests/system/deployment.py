@@ -12,12 +12,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
+from engine import simulate
+from engine.simulate.server import Server
 from tests.free_port import free_port
 
 START_SECONDS = 30.0
@@ -180,6 +183,18 @@ class Deployment(Process):
                     return pid
             time.sleep(0.05)
         raise AssertionError(f"no {role} to kill within {seconds} s:\n{self.tail()}")
+
+
+@contextmanager
+def deployed(
+    network: Path, log: Path, database: str, redis_url: str, *, rate: float = 0.0, **options: Any
+) -> Iterator[tuple[Deployment, Server]]:
+    """A deployment on a recorded network that is served at ``rate`` frames a second."""
+    with (
+        simulate.serve_in_thread(simulate.load(network), rate=rate) as relay,
+        Deployment(relay.settings, database, redis_url, log=log, **options) as run,
+    ):
+        yield run, relay
 
 
 def progress(status: dict[str, Any]) -> tuple[int, int]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import redis
 
 from engine.adapters import embedded
-from engine.simulate import network as networks
-from engine.simulate import server
 from engine.simulate.server import Server
-from tests.system.deployment import Deployment, past, progress, settle
+from tests.system.deployment import Deployment, deployed, past, progress, settle
 from tests.system.golden import differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(240)]
@@ -24,16 +21,12 @@ RATE = 400.0
 """Frames a second: the run takes five seconds, enough for faults in its middle."""
 
 
-@contextmanager
 def running(
-    shared: Path, tmp_path: Path, database: str, redis_url: str, indexers: int = 2
-) -> Iterator[tuple[Deployment, Server]]:
-    with server.serve_in_thread(networks.load(shared / NETWORK), rate=RATE) as relay:
-        run = Deployment(
-            relay.settings, database, redis_url, indexers=indexers, log=tmp_path / "up.log"
-        )
-        with run:
-            yield run, relay
+    shared: Path, tmp_path: Path, database: str, redis_url: str
+) -> AbstractContextManager[tuple[Deployment, Server]]:
+    return deployed(
+        shared / NETWORK, tmp_path / "up.log", database, redis_url, rate=RATE, indexers=2
+    )
 
 
 @pytest.mark.parametrize("role", ["firehose", "indexer"])
