@@ -24,6 +24,7 @@ pub mod repo;
 mod run;
 pub mod seeds;
 pub mod tape;
+pub mod text;
 pub mod trees;
 
 /// Whether the code under test took the input for what it should be.
@@ -56,4 +57,5 @@ pub const TARGETS: &[Target] = &[
     ("lexicon", lexicon::check),
     ("mst", mst::check),
     ("repo", repo::check),
+    ("text", text::check),
 ];

@@ -97,6 +97,7 @@ targets! {
     lexicon: 2_000 rounds, 100 accepted, 100 rejected;
     mst: 1_000 rounds, 100 accepted, 100 rejected;
     repo: 500 rounds, 50 accepted, 50 rejected;
+    text: 10_000 rounds, 500 accepted, 500 rejected;
 }
 
 /// Not a test: `make fuzz` calls it to give libFuzzer its seeds, below `FUZZ_SEEDS`.

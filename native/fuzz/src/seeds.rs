@@ -78,8 +78,37 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "mst" => trees::all().into_iter().chain(tapes(40, 200)).collect(),
         "repo" => exports().into_iter().chain(tapes(40, 120)).collect(),
+        "text" => texts(),
         _ => Vec::new(),
     }
+}
+
+/// Identifiers of every kind, and the lines of the interoperability vectors of syntax.
+fn texts() -> Vec<Vec<u8>> {
+    let mut texts: Vec<Vec<u8>> = [
+        DID,
+        RKEY,
+        "a.test",
+        "at://a.test/a.b.c/self#x",
+        "de-Latn-DE-x-y",
+        "https://a.b/c?d=%20#e",
+        "2026-02-30T23:59:59.1234567890+23:59",
+        "0000-01-01T00:00:00Z",
+        "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a",
+        "QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR",
+        "did:key:zQ3shqwJEJyMBsBXCWyCBpUBMqxcon9oHB7mCvx4sSpMdLJwc",
+        "did:key:zDnaembgSGUhZULN2Caob4HLJPaxBh92N7rtH21TErzqf8HQo",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into();
+    let files = shared("interop/vectors/syntax").map(std::fs::read_dir);
+    for file in files.into_iter().flatten().flatten().flatten() {
+        let lines = std::fs::read_to_string(file.path()).unwrap_or_default();
+        texts.extend(lines.lines().map(|line| line.as_bytes().to_vec()));
+    }
+    texts.sort();
+    texts.dedup();
+    texts
 }
 
 /// Tapes of choices: noise behind an odd first byte.
