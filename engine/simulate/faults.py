@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from engine.errors import SettingsError
-from engine.simulate.repository import Draft
+from engine.simulate.repository import Draft, Plain
 
 FAR_MICROS = 4_102_444_800 * 1_000_000  # 2100-01-01
 """What a rev from the future counts from."""
@@ -85,7 +85,7 @@ class Damage:
             case "bad-signature":
                 sig = bytearray(draft.fields["sig"])
                 sig[self._dice.randrange(32)] ^= 1 << self._dice.randrange(8)
-                draft.fields["sig"] = bytes(sig)
+                draft.fields["sig"] = Plain(sig)
             case "broken-chain":
                 if draft.earlier is None:
                     return False

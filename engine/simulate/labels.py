@@ -13,7 +13,7 @@ from libipld import encode_cid
 
 from engine.simulate.keys import Key
 from engine.simulate.records import Post
-from engine.simulate.repository import encode, message
+from engine.simulate.repository import Plain, encode, encode_plain
 
 VALUES = ("spam", "porn", "sexual", "graphic-media", "bot", "!hide", "!warn")
 
@@ -37,7 +37,8 @@ class Labeler:
         """The next ``subscribeLabels`` message: some labels, not all of them new."""
         labels = [self._label(target, now) for target in targets]
         self.seq += 1
-        return message("#labels", {"seq": self.seq, "labels": labels})
+        body = {"seq": self.seq, "labels": labels}
+        return encode({"op": 1, "t": "#labels"}) + encode_plain(body)
 
     def _label(self, target: Post, now: str) -> Label:
         if self._standing and self._dice.random() < 0.2:
@@ -58,4 +59,4 @@ class Labeler:
         return self._signed(label)
 
     def _signed(self, label: Label) -> Label:
-        return {**label, "sig": self._key.sign(encode(label))}
+        return {**label, "sig": Plain(self._key.sign(encode(label)))}

@@ -230,7 +230,7 @@ def declaration(scene: Scene, collection: str, now: str) -> Record:
         "chat.bsky.actor.declaration": {"allowIncoming": "following"},
         "com.germnetwork.declaration": {
             "version": "1.0.0",
-            "currentKey": scene.dice.randbytes(32),
+            "currentKey": b"\5" + scene.dice.randbytes(31),  # not the beginning of a CID
         },
         "app.bsky.labeler.service": {
             "policies": {"labelValues": ["spam", "porn"]},

@@ -31,9 +31,34 @@ def tid(microseconds: int, clock: int = 0) -> str:
     return "".join(_TID_LETTERS[number >> shift & 31] for shift in range(60, -1, -5))
 
 
+class Plain(bytes):
+    """Bytes that are no link, even if they begin like a CID: one signature in some thousand."""
+
+
 def encode(value: object) -> bytes:
-    """DAG-CBOR. Bytes that are a binary CID become a link."""
+    """DAG-CBOR. Bytes that are, or begin with, a binary CID become a link."""
     return bytes(libipld.encode_dag_cbor(value))
+
+
+def encode_plain(value: object) -> bytes:
+    """DAG-CBOR, with `Plain` bytes as what they are."""
+    if isinstance(value, Plain):
+        return _head(2, len(value)) + value
+    if isinstance(value, list):
+        return _head(4, len(value)) + b"".join(encode_plain(one) for one in value)
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: (len(name.encode()), name.encode()))
+        parts = [encode(name) + encode_plain(value[name]) for name in names]
+        return _head(5, len(parts)) + b"".join(parts)
+    return encode(value)
+
+
+def _head(major: int, length: int) -> bytes:
+    if length < 24:
+        return bytes((major << 5 | length,))
+    if length < 256:
+        return bytes((major << 5 | 24, length))
+    return bytes((major << 5 | 25,)) + length.to_bytes(2, "big")
 
 
 def car(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -81,7 +106,7 @@ class Draft:
 
     def frame(self) -> bytes:
         """The ``#commit`` message."""
-        block = encode(self.fields)
+        block = encode_plain(self.fields)
         cid = cid_of(block)
         blocks = car(cid, [(cid, block), *self.blocks.items()])
         return message("#commit", {**self.body, "commit": cid, "blocks": blocks})
@@ -94,7 +119,7 @@ class Draft:
 
 def _signed(fields: dict[str, Any], key: Key) -> dict[str, Any]:
     unsigned = {name: value for name, value in fields.items() if name != "sig"}
-    return {**unsigned, "sig": key.sign(encode(unsigned))}
+    return {**unsigned, "sig": Plain(key.sign(encode(unsigned)))}
 
 
 @dataclass
@@ -150,21 +175,16 @@ class Repository:
             body["prevData"] = previous
         return Draft(body, dict(self._commit), shown | carried, list(carried), earlier, self.key)
 
-    def sync(self, rev: str, seq: int, time: str) -> bytes:
-        """State the repository's head, as after its creation or a return; the frame.
-
-        ``rev`` is that of the first commit, an empty one, if there is none yet.
-        """
-        if self.rev is None:
-            self._seal(rev)
-        blocks = car(self.head, [(self.head, encode(self._commit))])
+    def sync(self, seq: int, time: str) -> bytes:
+        """State the repository's head, as after its creation or a return; the frame."""
+        blocks = car(self.head, [(self.head, encode_plain(self._commit))])
         body = {"seq": seq, "did": self.did, "time": time, "rev": self.rev, "blocks": blocks}
         return message("#sync", body)
 
     def export(self) -> bytes:
         """The whole repository as ``getRepo`` returns it: commit, nodes, records."""
         records = ((self._cids[path], self.records[path]) for path in self._paths)
-        commit = (self.head, encode(self._commit))
+        commit = (self.head, encode_plain(self._commit))
         return car(self.head, [commit, *self._nodes.items(), *records])
 
     def _set(self, path: str, cid: bytes | None, record: bytes | None) -> None:
@@ -195,7 +215,7 @@ class Repository:
             "prev": None,
         }
         self._commit = _signed(unsigned, self.key)
-        self.head = cid_of(encode(self._commit))
+        self.head = cid_of(encode_plain(self._commit))
         return fresh
 
     def _proof(self, paths: list[str]) -> list[bytes]:

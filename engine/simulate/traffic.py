@@ -21,7 +21,7 @@ from engine.simulate.writes import DECLARATIONS, MIX, Clock, Writer
 OPS_PER_ARRIVAL = 40
 """Between two new accounts, in a network without an end."""
 
-ACCOUNT_SHARE, LABEL_SHARE = 0.002, 0.01
+ACCOUNT_SHARE, LABEL_SHARE = 0.002, 0.03
 """Of steps: those that change an account, those that labels follow on."""
 
 _STAGE = (
@@ -107,6 +107,7 @@ class Traffic:
         self.arrived.append(account)
         self._event("#identity", account.did, handle=account.handle)
         self._event("#account", account.did, active=True)
+        self._send(account, [])  # hosts begin with an empty commit
         self._sync(account)
         writer, now = self._writer, self.clock.now()
         record = records.profile(self._scene, account.name, now)
@@ -161,8 +162,7 @@ class Traffic:
 
     def _sync(self, account: Account) -> None:
         self.clock.tick()
-        rev, seq = self.clock.rev(), self._next_seq()
-        self._frame(account.repo.sync(rev, seq, self.clock.now()))
+        self._frame(account.repo.sync(self._next_seq(), self.clock.now()))
 
     def _event(self, kind: str, did: str, **fields: Any) -> None:
         self.clock.tick()
