@@ -148,7 +148,11 @@ fn is_sound(batch: &Batch, changes: &Changes) {
     let told: i128 = counts().map(|ops| i128::from(*ops)).sum();
     // Sums saturate; no commit has that many ops.
     if counts().all(|ops| ops.unsigned_abs() < 1 << 56) {
-        assert_eq!(told, batch.weight().into(), "the accounts do not add up");
+        assert_eq!(
+            told,
+            i128::from(batch.weight()),
+            "the accounts do not add up"
+        );
     }
     for (name, parameters) in changes.deletes.iter().chain(&changes.statements) {
         assert!(!database::rows(parameters).is_empty(), "{name} of nothing");
