@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(call=_demo)
 
     _schema_parser(commands)
+    _reshard_parser(commands)
     _simulate_parser(commands)
     return parser
 
@@ -99,7 +100,7 @@ def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     check.set_defaults(call=_schema_check)
 
 
-def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _reshard_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reshard = commands.add_parser(
         "reshard",
         help="change the number of shards",
@@ -113,6 +114,8 @@ def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     )
     reshard.set_defaults(call=_reshard)
 
+
+def _simulate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     simulate = commands.add_parser(
         "simulate",
         help="serve a recorded or a synthetic network on one port",
