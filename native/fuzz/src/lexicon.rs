@@ -39,8 +39,8 @@ pub fn check(data: &[u8]) -> Verdict {
     let Ok(record) = cbor::decode(tape.rest()) else {
         return Verdict::Rejected;
     };
-    // Nothing is allocated but the words of a refusal.
-    let verdict = heap::bounded(1 << 16, 16, data.len(), || {
+    // Words of a refusal, and what keeps the variants of a language tag apart.
+    let verdict = heap::bounded(1 << 16, 32, data.len(), || {
         CATALOG.validate_record(nsid, &record)
     });
     assert_eq!(CATALOG.validate_record(nsid, &record), verdict);

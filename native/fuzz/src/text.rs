@@ -17,7 +17,7 @@ const FORMATS: [(&str, usize); 11] = [
     ("datetime", 64),
     ("did", 2048),
     ("handle", 253),
-    ("language", 128),
+    ("language", usize::MAX),
     ("nsid", 317),
     ("record-key", 512),
     ("tid", 13),
@@ -34,9 +34,9 @@ pub fn check(data: &[u8]) -> Verdict {
         if format.matches(text) {
             kinds += 1;
             assert!((1..=longest).contains(&text.len()), "{name}");
-            // The reference's rule of URIs keeps out white space only.
+            // The reference's rule of URIs keeps out white space only, as JavaScript knows it.
             let is_plain = |letter: char| match name {
-                "uri" => !letter.is_whitespace(),
+                "uri" => !letter.is_whitespace() || letter == '\u{85}',
                 _ => letter.is_ascii_graphic(),
             };
             assert!(text.chars().all(is_plain), "{name} {text:?}");
