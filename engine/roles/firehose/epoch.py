@@ -8,9 +8,9 @@ another one, as a stream that is gone, or as a torn stream that its owner report
 epoch in Postgres.
 
 A new epoch begins where Postgres ends: each relay's cursor is set to the lowest seq that all
-shards have committed, and `received` to the ops that Postgres accounts for (design laws 1 to 4).
-Only this module makes epochs, under a lock on the deployment's row. A crash between its two
-commits leaves two different epochs, which is a reason to make a third.
+shards have committed, and `received` to the ops that Postgres accounts for (ARCHITECTURE.md,
+laws 1 to 4). Only this module makes epochs, under a lock on the deployment's row. A crash between
+its two commits leaves two different epochs, which is a reason to make a third.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A position is the truth about a stream: Redis may lose everything, and from
 ``relays`` the ingester still knows what to ask the relay for again, and the
 owner what it already holds. Writing it in the transaction of its rows is what
-makes their effects exactly once (design law 1).
+makes their effects exactly once (ARCHITECTURE.md, law 1).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ committed is simply read again by whoever owns the shard next.
 Whether the streams are still the ones that the positions speak of is asked
 after every read, in the same round trip: an epoch never comes back, so an
 unchanged epoch after the read proves that the read saw these streams
-(design law 4).
+(ARCHITECTURE.md, law 4).
 """
 
 from __future__ import annotations

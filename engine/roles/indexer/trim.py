@@ -1,7 +1,7 @@
 """Free what is committed: XTRIM at committed positions, counters in the same script.
 
 An entry leaves its stream only when its commit is flushed to disk and it is
-older than the retention (design law 4). The engine commits with
+older than the retention (ARCHITECTURE.md, law 4). The engine commits with
 ``synchronous_commit = off``; what makes that safe is this file: a boundary may
 be trimmed only after ``pg_current_wal_flush_lsn()`` has passed a WAL position
 that was read after its commit.

@@ -1,6 +1,6 @@
 """Turn one batch of entries into committed rows: one transaction, exactly once.
 
-Order inside the transaction (design section 5): the shard locks, the rows that
+Order inside the transaction: the shard locks, the rows that
 must be known, the fold (Rust), deletes, COPY of new rows, updates and our own
 tables, the positions. Either all of it is there afterwards or nothing is, so a
 crash anywhere costs only the work of the batch.
