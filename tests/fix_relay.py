@@ -39,6 +39,9 @@ def error(name: str) -> bytes:
     return frame({"op": -1}, {"error": name, "message": "said the relay"})
 
 
+PACED_FRAMES = 50
+"""With a rate, so many frames go out at once."""
+
 Script = Callable[["Relay", web.WebSocketResponse, int | None], Awaitable[None]]
 
 
@@ -52,6 +55,7 @@ class Relay:
     scripts: list[Script] = field(default_factory=list)
     cursors: list[int | None] = field(default_factory=list)  # asked for, one a connection
     sent: int = 0
+    rate: float = 0.0  # frames a second that `serve` sends; 0: as fast as the socket takes
     connected: int = 0
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -83,6 +87,8 @@ class Relay:
                 at += 1
                 if cursor is None or seq > cursor:
                     await self.send(ws, data)
+                    if self.rate and self.sent % PACED_FRAMES == 0:
+                        await asyncio.sleep(PACED_FRAMES / self.rate)
             async with self.news:
                 if at == len(self.log):
                     await self.news.wait()
