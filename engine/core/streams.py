@@ -25,9 +25,6 @@ from dataclasses import dataclass
 LIVE = "firehose_live"
 """Source of live events; the other sources will sit beside it."""
 
-ENTRY_FIELD = b"event"
-"""The one field of a stream entry."""
-
 
 def shard_of(did: str, shard_count: int) -> int:
     """The shard of a DID: the first 8 bytes of its SHA-256, big-endian, modulo the count.
