@@ -254,6 +254,11 @@ async def copy_in(
         if lost:
             raise errors.StoreUnavailable("Postgres: the connection was lost") from error
         raise
+    except asyncpg.InternalClientError as error:
+        # The server's last words came before the driver's: it lost count of whose turn it is
+        # ("cannot switch to state"), and nothing can be done over this connection any more.
+        connection.terminate()
+        raise errors.StoreUnavailable("Postgres: the connection was lost") from error
     finally:
         connection.remove_termination_listener(on_lost)
     return int(done.rpartition(" ")[2])
