@@ -9,5 +9,6 @@ Layers, imports go downwards only (``pyproject.toml`` enforces it)::
     settings | log
     collections | sql         what a collection means, as data | statements
     core                      pure; ``core.codec`` is the only door to ``_native``
+    failpoints                crash points for tests, off unless asked for
     errors
 """

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from engine import errors
+from engine import errors, failpoints
 from engine.adapters import versions
 from engine.core.backoff import Backoff
 from engine.settings import Settings
@@ -268,6 +268,7 @@ async def _chunks(payload: bytes) -> AsyncIterator[memoryview]:
     view = memoryview(payload)
     for start in range(0, len(view), CHUNK_BYTES):
         yield view[start : start + CHUNK_BYTES]
+        await failpoints.passing_sent("inside_copy")
 
 
 def _dsn(settings: Settings) -> str:

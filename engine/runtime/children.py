@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from engine import log
+from engine import failpoints, log
 from engine.runtime.plan import ProcessSpec
 from engine.runtime.worker import STOP_SECONDS
 from engine.settings import SUPERVISOR_VARIABLE
@@ -120,18 +120,19 @@ class Children:
 
     async def _keep(self, spec: ProcessSpec) -> int:
         loop = asyncio.get_running_loop()
-        pause, failures = FIRST_PAUSE_SECONDS, 0
+        pause, failures, environ = FIRST_PAUSE_SECONDS, 0, dict(self._environ)
         while True:
             started = loop.time()
             # A group of its own: Ctrl-C in a terminal is for us, we tell the processes.
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 *spec.arguments,
-                env=self._environ,
+                env=environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 process_group=0,
             )
             self._running[spec.name] = process
+            environ.pop(failpoints.VARIABLE, None)  # else it would end the next one too
             logger.debug("started %s", log.fields(process=spec.name, pid=process.pid))
             code = await process.wait()
             del self._running[spec.name]

@@ -24,7 +24,7 @@ from typing import Protocol
 
 import uvloop
 
-from engine import log
+from engine import failpoints, log
 from engine.adapters import place
 from engine.core import streams
 from engine.errors import HeadraceError
@@ -97,6 +97,7 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
                 log.fields(role=spec.role, roles=",".join(settings.roles)),
             )
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""), spec.name)
         check_role(spec.role)
         _pin(spec.core)
         return uvloop.run(_run(spec, services.with_urls(settings), alone))

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from engine import failpoints
 from engine.core import urls
 from engine.errors import SettingsError
 from engine.settings import predecessor
@@ -121,6 +122,7 @@ def load_with_sources(
     """
     environ = os.environ if environ is None else environ
     refuse_unknown(environ)
+    failpoints.parse(environ.get(failpoints.VARIABLE, ""))
     path = config or environ.get(CONFIG_VARIABLE) or None
     from_file = _read_file(Path(path)) if path else {}
     mapped = {item.target: item for item in predecessor.mapped(environ, BUILT)}
@@ -159,8 +161,8 @@ _OURS_TOO = ("HEADRACE", "LISTER", "BACKFILLER", "LABELS", "DB_POOL")
 
 def variables() -> frozenset[str]:
     """Every variable that `load` reads: ours and the predecessor's."""
-    ours = {item.variable for item in declared()} | {CONFIG_VARIABLE, SUPERVISOR_VARIABLE}
-    return frozenset(ours | predecessor.NAMES)
+    of_processes = {CONFIG_VARIABLE, SUPERVISOR_VARIABLE, failpoints.VARIABLE}
+    return frozenset({item.variable for item in declared()} | of_processes | predecessor.NAMES)
 
 
 def refuse_unknown(environ: Mapping[str, str]) -> None:

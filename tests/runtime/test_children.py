@@ -17,7 +17,7 @@ from engine.runtime.plan import ProcessSpec
 
 SPECS = [ProcessSpec("indexer", slot, 2, None) for slot in range(2)]
 
-# Each process appends "SLOT PID SUPERVISOR" to its log, then does as told for its slot.
+# Each process appends "SLOT PID SUPERVISOR FAILPOINT" to its log, then does as told for its slot.
 PROGRAM = """
 import os, signal, sys, time
 log, todo = sys.argv[1], sys.argv[2].split(",")
@@ -26,7 +26,8 @@ word = todo[slot]
 if word == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with open(log, "a") as out:
-    out.write(f"{slot} {os.getpid()} {os.environ['HEADRACE_SUPERVISOR']}\\n")
+    failpoint = os.environ.get("HEADRACE_FAILPOINT", "none")
+    out.write(f"{slot} {os.getpid()} {os.environ['HEADRACE_SUPERVISOR']} {failpoint}\\n")
 if word.isdigit():
     sys.exit(int(word))
 if word == "once" and sum(line.startswith(f"{slot} ") for line in open(log)) == 1:
@@ -89,6 +90,20 @@ async def test_run_starts_a_dead_process_again_and_logs_its_end(
     lines = await until_lines(log, 3)
     assert sorted(line.split()[0] for line in lines) == ["0", "0", "1"]
     assert "process=indexer/0 exit=SIGKILL" in caplog.text
+    running.cancel()
+    await keeper.stop()
+
+
+async def test_failpoint_is_for_the_first_process_of_a_slot_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_FAILPOINT", "indexer:before_commit:1:kill")
+    keeper, log = make(tmp_path, "once,once")
+    running = asyncio.create_task(keeper.run())
+    lines = await until_lines(log, 4)
+    for slot in ("0", "1"):
+        words = [line.split()[3] for line in lines if line.startswith(slot)]
+        assert words == ["indexer:before_commit:1:kill", "none"]
     running.cancel()
     await keeper.stop()
 

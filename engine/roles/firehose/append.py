@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine import failpoints
 from engine.adapters import resp
 from engine.core import streams
 from engine.errors import StoreError, StoreUnavailable, StreamsTorn
@@ -111,7 +112,10 @@ class Appender:
         commands.append(resp.pack("SET", self._cursor_key, cursor))
         commands.append(resp.pack("EXEC") + self._look)
         replies = count + batch.entries_count + _TAIL_REPLIES
-        return Sent(batch, cursor, await self._redis.start(commands, replies))
+        failpoints.passing("before_append")
+        sent = Sent(batch, cursor, await self._redis.start(commands, replies))
+        await failpoints.passing_sent("inside_append")
+        return sent
 
     async def finish(self, sent: Sent) -> None:
         """Wait for the reply; on return the batch and the cursor are durable together.
@@ -142,6 +146,7 @@ class Appender:
         for reply in result[sent.batch.entries_count :]:
             if isinstance(reply, resp.ReplyError):
                 raise EntriesLost(f"an append failed in part: {reply}")
+        failpoints.passing("after_append")
         self.cursor = sent.cursor
         self._read_look(replies[-_TAIL_REPLIES + 1 :])
 

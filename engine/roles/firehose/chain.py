@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine import log
+from engine import failpoints, log
 from engine.adapters.websocket import Subscription
 from engine.core import codec
 from engine.errors import UpstreamError
@@ -267,6 +267,7 @@ class Chain:
             self._sent = None
             self._pressure.settle(appender)
             self._count_appended(sent)
+            failpoints.passing("between_appends")
 
     def _count_appended(self, sent: Sent) -> None:
         counters, batch = self.counters, sent.batch

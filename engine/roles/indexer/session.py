@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine import errors
+from engine import errors, failpoints
 from engine.adapters import postgres
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
@@ -102,6 +102,7 @@ class Session:
                     self._read_to[part.shard] = part.last_id
                 reading = self._start_read()
                 if decoded is not None:
+                    failpoints.passing("after_read")
                     await self._commit(batch, decoded)
                 with self.stages(Stage.UPKEEP):
                     await self._upkeep()

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 
-from engine import errors
+from engine import errors, failpoints
 from engine.adapters import resp
 from engine.core import streams, wire
 
@@ -121,11 +121,13 @@ class Trimmer:
             arguments += [streams.id_after(gone[-1].entry_id), shard]
             arguments += [-sum(b.events for b in gone), -sum(b.bytes for b in gone)]
         keys = [self._keys.epoch, self._keys.events(self._source), self._keys.bytes(self._source)]
+        failpoints.passing("before_trim")
         results = await conn.command(
             "EVAL", _TRIM, len(keys) + len(names), *keys, *names, epoch_mark, *arguments
         )
         if results is None:
             raise errors.StreamsTorn("the epoch in Redis is no longer ours")
+        failpoints.passing("after_trim")
         total = 0
         for (shard, gone), removed in zip(due.items(), results, strict=True):
             state = self._shards[shard]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from engine import errors
+from engine import errors, failpoints
 from engine.adapters import postgres
 from engine.core import codec
 from engine.roles.indexer import position as positions
@@ -157,6 +157,7 @@ class Writer:
                     refusal.ops = await find(self.conn, self.statements, refusal.changes)
                 raise
             self.stages.add(Stage.COMMIT, ended)
+        failpoints.passing("after_commit")
         self.positions.update(moved)
         done.ops += decoded.ops
         done.entries += decoded.entries
@@ -176,6 +177,7 @@ class Writer:
         """Everything between BEGIN and COMMIT; rows copied, ops filtered. Advances ``moved``."""
         with self.stages(Stage.LOCK):
             await self.lease.lock()
+        failpoints.passing("after_lock")
         with self.stages(Stage.KNOWN_ROWS):
             known = {
                 name: await self.conn.fetchval(self.statements.lookups[name], *parameters)
@@ -185,6 +187,7 @@ class Writer:
             changes = await asyncio.to_thread(decoded.fold, known, list(voided.items()))
         with self.stages(Stage.DELETE):
             await self._execute(changes.deletes())
+        failpoints.passing("before_copy")
         with self.stages(Stage.COPY):
             rows = await self._copy(changes)
         with self.stages(Stage.STATEMENTS):
@@ -195,8 +198,10 @@ class Writer:
         for shard, relay, seq, outcomes in changes.tally():
             moved[shard].record(relay, seq, outcomes)
             filtered += outcomes.get("filtered", 0)
+        failpoints.passing("before_positions")
         with self.stages(Stage.POSITIONS):
             await positions.store(self.conn, self.sql, self.source, list(moved.values()))
+        failpoints.passing("before_commit")
         return rows, filtered
 
     async def _copy(self, changes: codec.Changes) -> int:
@@ -215,6 +220,7 @@ class Writer:
                 await self.conn.execute(self.statements.writes[name], *parameters)
             except BAD_DATA as refusal:
                 raise Refused(f"{name}: {refusal}") from refusal
+            failpoints.passing("between_statements")
 
 
 def _halves(batch: list[ShardEntries]) -> tuple[list[ShardEntries], list[ShardEntries]] | None:
