@@ -29,8 +29,8 @@ import msgspec
 from engine import errors, log, sql
 from engine.adapters import http, postgres
 from engine.adapters import identity as resolvers
-from engine.core import backoff
 from engine.core import identity as rules
+from engine.roles.keep_trying import KeepTrying, pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,8 +50,6 @@ CONNECTIONS = 4
 
 CONTENTION_TRIES = 10
 """Two writers may meet in a handle or lock each other out; the loser writes again."""
-
-REPORT_SECONDS = 10.0
 
 STOP_SECONDS = 1.0
 """How long a stop waits for the database before it cuts the connections."""
@@ -82,47 +80,22 @@ class Counters:
     replaced: int = 0  # a newer event asked during the look-up
 
 
-class IdentityRole:
-    """Looks up what is due until it is stopped."""
+class IdentityRole(KeepTrying):
+    """Looks up what is due until it is stopped.
+
+    Look-ups under way at the stop are dropped; they are still due.
+    """
+
+    LINE, PROGRESS = "identities", "written"
 
     def __init__(self, name: str, settings: Settings) -> None:
         """Prepare; nothing is opened before ``run``."""
+        super().__init__()
         self._name = name
         self._settings = settings
         self._sql = sql.load("identity", state=settings.database_state_schema)
         self._counters = Counters()
-        self._state = "starting"
         self._held: set[str] = set()  # DIDs picked and not finished
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop``, through every failure of the database and the network.
-
-        Look-ups under way at the stop are dropped; they are still due.
-
-        Raises:
-            SettingsError: the database refuses us, or lacks our tables.
-        """
-        delays = backoff.Backoff(base_seconds=0.2, cap_seconds=5.0)
-        reporting = asyncio.create_task(self._log_progress())
-        try:
-            while not stop.is_set():
-                done = self._counters.resolved
-                try:
-                    await self._session_until(stop)
-                except errors.SchemaMismatch:
-                    raise
-                except errors.StoreError as failure:
-                    self._state = "waiting"
-                    if self._counters.resolved > done:
-                        delays.reset()
-                    delay = delays.next(random.random())  # noqa: S311 - jitter
-                    logger.warning("%s; starting again in %.1f s", failure, delay)
-                    await _pause(stop, delay)
-        finally:
-            self._state = "stopping"
-            reporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reporting
 
     def report(self) -> dict[str, object]:
         """What the heartbeat tells: state, look-ups in hand, counters since the start."""
@@ -132,9 +105,9 @@ class IdentityRole:
             "counters": dataclasses.asdict(self._counters),
         }
 
-    async def _session_until(self, stop: asyncio.Event) -> None:
+    async def _session(self, stop: asyncio.Event) -> None:
         """A session that ends at ``stop`` even if the database answers nothing."""
-        session = asyncio.create_task(self._session(stop))
+        session = asyncio.create_task(self._look_up(stop))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({session, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +119,7 @@ class IdentityRole:
                 task.cancel()
             await asyncio.gather(session, stopping, return_exceptions=True)
 
-    async def _session(self, stop: asyncio.Event) -> None:
+    async def _look_up(self, stop: asyncio.Event) -> None:
         """Work on one set of connections until ``stop`` or the first failure of the database."""
         settings = self._settings
         self._held = set()
@@ -206,7 +179,7 @@ class IdentityRole:
                     self._held.add(row["did"])
                     picked.put_nowait(Due(*row))
             # With notes left over, look again as soon as the workers have caught up with them.
-            await _pause(stop, POLL_SECONDS if found < PICK_COUNT else POLL_SECONDS / 10)
+            await pause(stop, POLL_SECONDS if found < PICK_COUNT else POLL_SECONDS / 10)
 
     async def _work(
         self,
@@ -253,23 +226,17 @@ class IdentityRole:
                 self._sql["identity_failed"], due.did, due.seq, due.time, _storable(reason), wait
             )
 
-    async def _log_progress(self) -> None:
-        before = dataclasses.replace(self._counters)
-        while True:
-            await asyncio.sleep(REPORT_SECONDS)
-            now = dataclasses.replace(self._counters)
-            logger.info(
-                "identities %s",
-                log.fields(
-                    read=now.resolved + now.failed - before.resolved - before.failed,
-                    written=now.resolved - before.resolved,
-                    without_handle=now.without_handle - before.without_handle,
-                    failed=now.failed - before.failed,
-                    in_flight=len(self._held),
-                    state=self._state,
-                ),
-            )
-            before = now
+    def _counts(self) -> dict[str, int]:
+        counters = self._counters
+        return {
+            "read": counters.resolved + counters.failed,
+            "written": counters.resolved,
+            "without_handle": counters.without_handle,
+            "failed": counters.failed,
+        }
+
+    def _places(self) -> dict[str, object]:
+        return {"in_flight": len(self._held)}
 
 
 @dataclass(frozen=True)
@@ -329,11 +296,6 @@ async def _borrowed(
         yield conn
     finally:
         writers.put_nowait(conn)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _storable(text: str) -> str:

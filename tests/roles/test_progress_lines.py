@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from engine.roles import keep_trying
 from engine.roles.firehose import role as firehose
 from engine.roles.firehose.counters import RelayCounters, State, places, totals
 from engine.roles.identity import IdentityRole
 from engine.roles.indexer import IndexerRole
-from engine.roles.indexer import role as indexer
 from engine.roles.indexer.position import Position, lowest_held
 from tests.fix_ingest import Ingest, until
 
@@ -43,9 +43,8 @@ async def test_roles_say_what_they_did_and_where_they_are(
     ingest: Ingest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, logger="engine")
-    for module in (firehose, indexer):
+    for module in (firehose, keep_trying):
         monkeypatch.setattr(module, "REPORT_SECONDS", 0.1)
-    monkeypatch.setattr("engine.roles.identity.REPORT_SECONDS", 0.1)
     ingest.variables |= {"PLC_URL": "http://127.0.0.1:1", "NETWORK_ALLOW_PRIVATE": "true"}
     ingest.relay.fill(50)
     place = f"{ingest.relay.host}/1:50"

@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import random
 import time
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from engine import errors, log
+from engine import errors
 from engine.adapters import postgres, resp
-from engine.core import backoff, streams
+from engine.core import streams
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import members, tables
 from engine.roles.indexer import position as positions
@@ -28,6 +27,7 @@ from engine.roles.indexer.reader import Reader
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
 from engine.roles.indexer.writer import Writer
+from engine.roles.keep_trying import KeepTrying, pause
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -41,62 +41,39 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EPOCH_POLL_SECONDS = 0.2
-REPORT_SECONDS = 10.0
+
+TORN_REPORT_SECONDS = 10.0
+"""How often it is said that there are no streams yet."""
 
 
-class IndexerRole:
-    """Owns its share of the shards, as many indexers as there are, and writes their rows."""
+class IndexerRole(KeepTrying):
+    """Owns its share of the shards, as many indexers as there are, and writes their rows.
+
+    At the stop the batch in hand is committed first.
+    """
+
+    LINE, PROGRESS = "indexed", "ops"
 
     def __init__(self, name: str, settings: Settings) -> None:
         """Work under a name that no other indexer of the deployment has.
 
         Both stores' URLs must be set.
         """
+        super().__init__()
         self._name = name
         self._members = members.Membership(name)
         self._settings = settings
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._counters = sessions.Counters()
         self._stages = Stages()
-        self._state = "starting"
         self._owned: list[int] = []
         self._positions: dict[int, positions.Position] = {}  # of the session, moved in place
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Index until ``stop``; the batch in hand is committed before it returns.
-
-        Raises:
-            SchemaMismatch: the database cannot be written as it is.
-            UnknownEnvelope: a newer producer writes to these streams.
-        """
-        delays = backoff.Backoff(base_seconds=0.2, cap_seconds=5.0)
-        reporting = asyncio.create_task(self._log_progress())
-        try:
-            while not stop.is_set():
-                ops = self._counters.ops
-                try:
-                    await self._own(stop)
-                except (errors.SchemaMismatch, errors.SettingsError):
-                    raise
-                except errors.StoreError as failure:
-                    self._state = "waiting"
-                    self._owned = []
-                    self._positions = {}
-                    if self._counters.ops > ops:
-                        delays.reset()
-                    delay = delays.next(random.random())  # noqa: S311 - jitter
-                    logger.warning("%s; starting again in %.1f s", failure, delay)
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), delay)
-        finally:
-            reporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reporting
-
-    async def _own(self, stop: asyncio.Event) -> None:
+    async def _session(self, stop: asyncio.Event) -> None:
         """One ownership, from connecting to releasing."""
         settings = self._settings
         async with AsyncExitStack() as stack:
+            stack.callback(self._forget)
             conn = await postgres.connect(settings, self._name)
             stack.push_async_callback(_close, conn)
             admin = await resp.RespConnection.open(settings.redis_url or "")
@@ -179,19 +156,17 @@ class IndexerRole:
             except errors.StreamsTorn as reason:
                 self._state = "waiting for streams"
                 now = time.monotonic()
-                if now - told >= REPORT_SECONDS:
+                if now - told >= TORN_REPORT_SECONDS:
                     told = now
                     logger.info("waiting for the firehose ingester to make the streams: %s", reason)
                     async with postgres.translated_errors():
                         await lease.renew()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), EPOCH_POLL_SECONDS)
+                await pause(stop, EPOCH_POLL_SECONDS)
         return None
 
     async def _end(self, lease: leases.Lease, stop: asyncio.Event) -> None:
         """Give the shards back; and our place, if we stop. A lost connection does it by itself."""
-        self._owned = []
-        self._positions = {}
+        self._forget()
         with contextlib.suppress(errors.StoreError):
             async with postgres.translated_errors():
                 await lease.give_back(lease.shards)
@@ -207,29 +182,24 @@ class IndexerRole:
             "seconds": self._stages.report(),
         }
 
-    async def _log_progress(self) -> None:
-        """One line each ten seconds: what happened since the last one, and where it stands."""
-        before = dataclasses.replace(self._counters)
-        while True:
-            await asyncio.sleep(REPORT_SECONDS)
-            now = dataclasses.replace(self._counters)
-            logger.info(
-                "indexed %s",
-                log.fields(
-                    read=now.entries - before.entries,
-                    ops=now.ops - before.ops,
-                    written=now.rows - before.rows,
-                    filtered=now.filtered - before.filtered,
-                    refused=now.refused - before.refused,
-                    trimmed=now.trimmed - before.trimmed,
-                    position=",".join(
-                        f"{relay}:{seq}"
-                        for relay, seq in positions.lowest_held(self._positions).items()
-                    ),
-                    state=self._state,
-                ),
-            )
-            before = now
+    def _forget(self) -> None:
+        self._owned = []
+        self._positions = {}
+
+    def _counts(self) -> dict[str, int]:
+        counters = self._counters
+        return {
+            "read": counters.entries,
+            "ops": counters.ops,
+            "written": counters.rows,
+            "filtered": counters.filtered,
+            "refused": counters.refused,
+            "trimmed": counters.trimmed,
+        }
+
+    def _places(self) -> dict[str, object]:
+        held = positions.lowest_held(self._positions)
+        return {"position": ",".join(f"{relay}:{seq}" for relay, seq in held.items())}
 
 
 async def _unless_stopped(work: Coroutine[None, None, T], stop: asyncio.Event) -> T | None:
