@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,12 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="run every role on this machine")
     up.add_argument("--until-caught-up", action="store_true", help="end once all is indexed")
     up.add_argument("--roles", metavar="A,B", help="only these roles (ROLES)")
+    _host_argument(up)
     up.set_defaults(call=_up)
 
     run = commands.add_parser("run", help="run one process of one role")
     run.add_argument("role", help="firehose, indexer or identity")
-    run.add_argument("--slot", type=int, default=0, metavar="K", help="which of them, from 0")
-    run.add_argument("--of", type=int, default=1, metavar="N", help="how many there are")
+    run.add_argument(
+        "--slot", type=int, default=0, metavar="K", help="which of the role on this host, from 0"
+    )
+    _host_argument(run)
     run.add_argument("--core", type=int, metavar="C", help="pin to this core")
     run.set_defaults(call=_run)
 
@@ -88,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     _reshard_parser(commands)
     _simulate_parser(commands)
     return parser
+
+
+def _host_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--host",
+        metavar="NAME",
+        default=socket.gethostname(),
+        help="what the deployment calls this host, unlike any other of it (its hostname)",
+    )
 
 
 def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -174,6 +187,7 @@ def _up(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         roles=roles or None,
         until_caught_up=arguments.until_caught_up,
+        host=arguments.host,
     )
 
 
@@ -182,9 +196,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from engine.runtime import plan, worker
 
     role = plan.check_role(arguments.role)
-    if not 0 <= arguments.slot < arguments.of:
-        raise SettingsError(f"--slot {arguments.slot} --of {arguments.of}: slots count from 0")
-    spec = plan.ProcessSpec(role, arguments.slot, arguments.of, arguments.core)
+    if arguments.slot < 0:
+        raise SettingsError(f"--slot {arguments.slot}: slots count from 0")
+    spec = plan.ProcessSpec(role, arguments.slot, arguments.core, arguments.host)
     return worker.main(spec, _loaded(arguments))
 
 

@@ -324,7 +324,8 @@ def render_text(status: Status) -> str:
         )
     for name, process in status.processes.items():
         lines.append(
-            f"process {name}: {process.get('state')}, pid {process.get('pid')}, "
+            f"process {name}: {process.get('state')}, host {process.get('host')}, "
+            f"pid {process.get('pid')}, "
             f"core {_or_dash(process.get('core'))}, heard {process.get('age', 0):.1f} s ago"
         )
     lines.append(f"identities: {status.identity.due} due, {status.identity.later} later")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -18,34 +17,40 @@ import redis.asyncio
 import redis.exceptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from engine.core.streams import Keys
     from engine.runtime.plan import ProcessSpec
-    from engine.runtime.worker import Role
 
 INTERVAL_SECONDS = 1.0
 EXPIRE_SECONDS = 10
 """A process that is silent for this long is gone from the report."""
 
 
-async def beat(url: str, keys: Keys, spec: ProcessSpec, role: Role, over: asyncio.Event) -> None:
+async def beat(
+    url: str,
+    keys: Keys,
+    spec: ProcessSpec,
+    report: Callable[[], Mapping[str, object]],
+    over: asyncio.Event,
+) -> None:
     """Write the heartbeat of this process until `over`, then remove it.
 
     An event, for a cancellation may get lost: the client swallows one that comes while it connects.
     """
     client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=2.0)
-    key = keys.process(spec.name)
+    key = keys.process(spec.shared_name)
     started = time.time()
     try:
         while not over.is_set():
             said = {
                 "state": "running",
-                **role.report(),
+                **report(),
                 "role": spec.role,
                 "slot": spec.slot,
-                "of": spec.of,
                 "core": spec.core,
                 "pid": os.getpid(),
-                "host": socket.gethostname(),
+                "host": spec.host,
                 "started_at": started,
                 "at": time.time(),
             }

@@ -10,24 +10,39 @@ from engine import settings as settings_module
 from engine.errors import SettingsError
 from engine.settings import BUILT, ROLES, Settings
 
+ALONE = frozenset({"firehose", "identity"})
+"""Roles of which a deployment has one process: who moves relay cursors, who writes handles."""
+
 
 class ProcessSpec(Struct, frozen=True):
-    """One process: ``headrace run ROLE --slot SLOT --of OF --core CORE``."""
+    """One process: ``headrace run ROLE --slot SLOT --host HOST --core CORE``."""
 
     role: str
-    slot: int  # which of the role's processes, from 0
-    of: int  # how many the role has
+    slot: int  # which of the role's processes on this host, from 0
     core: int | None  # pinned to it; None leaves it to the kernel
+    host: str
 
     @property
     def name(self) -> str:
-        """In logs and in status: the role, and the slot where there can be several."""
-        return f"{self.role}/{self.slot}" if self.role == "indexer" else self.role
+        """In this host's logs: the role, and the slot where there can be several."""
+        return f"{self.role}/{self.slot}" if self._of_several else self.role
+
+    @property
+    def shared_name(self) -> str:
+        """In both stores and in the status: with the host where other hosts may have such a one.
+
+        A role that is alone in its deployment is not named by the host that it happens to be on.
+        """
+        return f"{self.name}@{self.host}" if self._of_several else self.name
+
+    @property
+    def _of_several(self) -> bool:
+        return self.role not in ALONE
 
     @property
     def arguments(self) -> list[str]:
         """What follows ``headrace`` on the command line."""
-        words = ["run", self.role, "--slot", str(self.slot), "--of", str(self.of)]
+        words = ["run", self.role, "--slot", str(self.slot), "--host", self.host]
         return words if self.core is None else [*words, "--core", str(self.core)]
 
 
@@ -44,7 +59,11 @@ def check_role(role: str) -> str:
 
 
 def plan(
-    settings: Settings, cores: Sequence[int], roles: Collection[str] | None = None
+    settings: Settings,
+    cores: Sequence[int],
+    roles: Collection[str] | None = None,
+    *,
+    host: str,
 ) -> list[ProcessSpec]:
     """The processes of ``headrace up`` on these cores.
 
@@ -56,6 +75,7 @@ def plan(
         settings: those of the deployment.
         cores: numbers of the cores to pin to; none: nothing is pinned.
         roles: only these; by default those of the settings, which by default are all.
+        host: this machine's name, which no other of the deployment has.
 
     Raises:
         SettingsError: a role that does not exist.
@@ -72,9 +92,9 @@ def plan(
         if role == "indexer":
             for slot in range(indexers):
                 core = cores[slot % len(cores)] if cores else None
-                specs.append(ProcessSpec(role, slot, indexers, core))
+                specs.append(ProcessSpec(role, slot, core, host))
         else:
             core = cores[-1 - from_back % len(cores)] if cores else None
             from_back += 1
-            specs.append(ProcessSpec(role, 0, 1, core))
+            specs.append(ProcessSpec(role, 0, core, host))
     return specs

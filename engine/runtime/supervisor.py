@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -51,6 +52,7 @@ def up(
     roles: Collection[str] | None = None,
     until_caught_up: bool = False,
     progress: bool | None = None,
+    host: str | None = None,
     environ: Mapping[str, str] | None = None,
     on_caught_up: CaughtUp | None = None,
 ) -> int:
@@ -65,6 +67,7 @@ def up(
         roles: only these; by default those of the settings.
         until_caught_up: end once all that the relays have is indexed.
         progress: print a line a second on stdout; by default, if that is a terminal.
+        host: this machine's name in the deployment; by default its hostname.
         environ: what the settings were loaded from, for the processes; by default our own.
         on_caught_up: called once when caught up, with all still running; it gets the
             settings with both URLs.
@@ -79,7 +82,7 @@ def up(
     settings = loaded.settings
     log.setup("up", settings.log_level)
     services.tell(loaded.notices)
-    specs = plan.plan(settings, _cores(), roles)
+    specs = plan.plan(settings, _cores(), roles, host=host or socket.gethostname())
     if settings.indexer.processes > settings.shard_count:
         logger.warning(
             "more indexers than shards would idle %s",
@@ -282,7 +285,7 @@ class _Watch:
         What a killed predecessor said about its relays stays in Redis for some seconds.
         """
         return all(
-            found.processes.get(spec.name, {}).get("started_at", 0.0) >= self._started_at
+            found.processes.get(spec.shared_name, {}).get("started_at", 0.0) >= self._started_at
             for spec in self._specs
         )
 

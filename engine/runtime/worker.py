@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Protocol
@@ -29,7 +29,7 @@ from engine.adapters import place
 from engine.core import streams
 from engine.errors import HeadraceError
 from engine.runtime import heartbeat, services
-from engine.runtime.plan import ProcessSpec, check_role
+from engine.runtime.plan import ALONE, ProcessSpec, check_role
 from engine.settings import SUPERVISOR_VARIABLE, Loaded, Settings
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,6 @@ ECHO_SECONDS = 0.5
 
 _FAREWELL_SECONDS = 1.0
 """How long the last heartbeat may take."""
-
-ALONE = {"firehose", "identity"}
-"""Roles of which a deployment has one process: who moves relay cursors, who writes handles."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -68,14 +65,14 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
     if spec.role == "firehose":
         from engine.roles.firehose import FirehoseRole
 
-        return FirehoseRole(spec.name, settings)
+        return FirehoseRole(spec.shared_name, settings)
     if spec.role == "identity":
         from engine.roles.identity import IdentityRole
 
-        return IdentityRole(spec.name, settings)
+        return IdentityRole(spec.shared_name, settings)
     from engine.roles.indexer import IndexerRole
 
-    return IndexerRole(spec.name, settings)
+    return IndexerRole(spec.shared_name, settings)
 
 
 def main(spec: ProcessSpec, loaded: Loaded) -> int:
@@ -112,7 +109,7 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
 async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
     stop = asyncio.Event()
     reason = _stop_on_signals(stop)
-    ready = asyncio.ensure_future(services.wait_ready(settings, spec.name, tells=alone))
+    ready = asyncio.ensure_future(services.wait_ready(settings, spec.shared_name, tells=alone))
     told = asyncio.ensure_future(stop.wait())
     await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
     if not ready.done():
@@ -123,24 +120,29 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
     ready.result()
     role = build(spec, settings)
     logger.info("started %s", log.fields(pid=os.getpid(), core=spec.core, slot=spec.slot))
-    over = asyncio.Event()
-    beat = asyncio.ensure_future(
-        heartbeat.beat(
-            settings.redis_url or "", streams.Keys(settings.redis_key_prefix), spec, role, over
-        )
-    )
-    try:
-        async with _place(spec, settings):
-            await role.run(stop)
-    finally:
-        over.set()
-        await asyncio.wait([beat], timeout=_FAREWELL_SECONDS)
-        beat.cancel()
+    # In its place, or it would speak under the name of who has the place.
+    async with _place(spec, settings), _heartbeat(spec, role, settings):
+        await role.run(stop)
     if not stop.is_set():
         logger.error("the role ended although nobody asked it to")
         return 1
     logger.info("stopped %s", log.fields(reason=reason()))
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _heartbeat(spec: ProcessSpec, role: Role, settings: Settings) -> AsyncIterator[None]:
+    over = asyncio.Event()
+    keys = streams.Keys(settings.redis_key_prefix)
+    beat = asyncio.ensure_future(
+        heartbeat.beat(settings.redis_url or "", keys, spec, role.report, over)
+    )
+    try:
+        yield
+    finally:
+        over.set()
+        await asyncio.wait([beat], timeout=_FAREWELL_SECONDS)
+        beat.cancel()
 
 
 def _place(spec: ProcessSpec, settings: Settings) -> AbstractAsyncContextManager[None]:

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from engine import errors
+from engine.core import backoff
 from engine.roles import keep_trying
 from engine.roles.keep_trying import KeepTrying
 
@@ -67,7 +68,7 @@ async def test_a_store_that_fails_is_tried_again_and_named(
 async def test_pauses_grow_until_something_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    class Noted(keep_trying.backoff.Backoff):
+    class Noted(backoff.Backoff):
         def reset(self) -> None:
             calls.append("reset")
             super().reset()
@@ -76,7 +77,7 @@ async def test_pauses_grow_until_something_was_done(monkeypatch: pytest.MonkeyPa
             calls.append("next")
             return super().next(dice)
 
-    monkeypatch.setattr(keep_trying.backoff, "Backoff", Noted)
+    monkeypatch.setattr(backoff, "Backoff", Noted)
     await finish(Scripted(*((done, errors.StoreError("x")) for done in (0, 0, 5, 0))))
     assert calls == ["next", "next", "reset", "next", "next"]
 

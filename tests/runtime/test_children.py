@@ -15,7 +15,7 @@ from engine.runtime import children
 from engine.runtime.children import Children
 from engine.runtime.plan import ProcessSpec
 
-SPECS = [ProcessSpec("indexer", slot, 2, None) for slot in range(2)]
+SPECS = [ProcessSpec("indexer", slot, None, "here") for slot in range(2)]
 
 # Each process appends "SLOT PID SUPERVISOR FAILPOINT" to its log, then does as told for its slot.
 PROGRAM = """

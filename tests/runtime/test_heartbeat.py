@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 import redis.asyncio
 
@@ -10,18 +11,10 @@ from engine.runtime import heartbeat
 from engine.runtime.plan import ProcessSpec
 
 
-class Quiet:
-    async def run(self, stop: asyncio.Event) -> None:
-        raise NotImplementedError
-
-    def report(self) -> dict[str, object]:
-        return {}
-
-
 @pytest.mark.parametrize("turns", range(12))
 async def test_beat_ends_soon_whenever_it_is_over(redis_url: str, turns: int) -> None:
-    spec, over = ProcessSpec("firehose", 0, 1, None), asyncio.Event()
-    beat = asyncio.create_task(heartbeat.beat(redis_url, Keys("h:"), spec, Quiet(), over))
+    spec, over = ProcessSpec("firehose", 0, None, "here"), asyncio.Event()
+    beat = asyncio.create_task(heartbeat.beat(redis_url, Keys("h:"), spec, dict, over))
     for _ in range(turns):
         await asyncio.sleep(0)
     over.set()
@@ -29,3 +22,21 @@ async def test_beat_ends_soon_whenever_it_is_over(redis_url: str, turns: int) ->
         await beat
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         assert await client.get("h:headrace:process:firehose") is None
+
+
+async def test_processes_of_two_hosts_are_heard_both(redis_url: str) -> None:
+    keys, over = Keys("h:"), asyncio.Event()
+    specs = [ProcessSpec("indexer", 0, None, host) for host in ("a", "b")]
+    beats = [
+        asyncio.create_task(
+            heartbeat.beat(redis_url, keys, spec, lambda: {"state": "tested"}, over)
+        )
+        for spec in specs
+    ]
+    async with redis.asyncio.Redis.from_url(redis_url) as client, asyncio.timeout(10):
+        for spec in specs:
+            while (text := await client.get(keys.process(f"indexer/0@{spec.host}"))) is None:
+                await asyncio.sleep(0.01)
+            assert orjson.loads(text)["host"] == spec.host
+        over.set()
+        await asyncio.gather(*beats)

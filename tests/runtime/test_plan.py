@@ -15,12 +15,12 @@ from engine.settings import IndexerSettings, Settings
             16,
             [0, 1],
             None,
-            ["firehose@1", "indexer/0of2@0", "indexer/1of2@1", "identity@0"],
+            ["firehose@1", "indexer/0@0", "indexer/1@1", "identity@0"],
         ),
-        (1, 16, [0, 1, 2, 3], None, ["firehose@3", "indexer/0of1@0", "identity@2"]),
-        (3, 16, [4], ["indexer"], ["indexer/0of3@4", "indexer/1of3@4", "indexer/2of3@4"]),
-        (8, 2, [0, 1, 2], ["indexer"], ["indexer/0of2@0", "indexer/1of2@1"]),
-        (0, 16, [], None, ["firehose@None", "indexer/0of1@None", "identity@None"]),
+        (1, 16, [0, 1, 2, 3], None, ["firehose@3", "indexer/0@0", "identity@2"]),
+        (3, 16, [4], ["indexer"], ["indexer/0@4", "indexer/1@4", "indexer/2@4"]),
+        (8, 2, [0, 1, 2], ["indexer"], ["indexer/0@0", "indexer/1@1"]),
+        (0, 16, [], None, ["firehose@None", "indexer/0@None", "identity@None"]),
         (0, 16, [7], ["identity", "firehose"], ["firehose@7", "identity@7"]),
     ],
 )
@@ -28,26 +28,32 @@ def test_plan(
     processes: int, shards: int, cores: list[int], roles: list[str] | None, expected: list[str]
 ) -> None:
     settings = Settings(shard_count=shards, indexer=IndexerSettings(processes=processes))
-    specs = plan(settings, cores, roles)
-    assert [
-        f"{spec.name}{f'of{spec.of}' if spec.role == 'indexer' else ''}@{spec.core}"
-        for spec in specs
-    ] == expected
-
-
-def test_plan_gives_each_shard_one_indexer() -> None:
-    specs = plan(Settings(), list(range(5)), ["indexer"])
-    owned = [shard for spec in specs for shard in range(spec.slot, 16, spec.of)]
-    assert sorted(owned) == list(range(16))
+    specs = plan(settings, cores, roles, host="h")
+    assert [f"{spec.name}@{spec.core}" for spec in specs] == expected
 
 
 @pytest.mark.parametrize(("role", "word"), [("backfiller", "this version"), ("x", "no role")])
 def test_plan_role_that_is_not_there_is_refused(role: str, word: str) -> None:
     with pytest.raises(SettingsError, match=word):
-        plan(Settings(), [0], ["firehose", role])
+        plan(Settings(), [0], ["firehose", role], host="h")
 
 
 def test_arguments_are_what_an_operator_types() -> None:
-    spec = ProcessSpec("indexer", 1, 3, 2)
-    assert spec.arguments == "run indexer --slot 1 --of 3 --core 2".split()
-    assert ProcessSpec("firehose", 0, 1, None).arguments == "run firehose --slot 0 --of 1".split()
+    spec = ProcessSpec("indexer", 1, 2, "db1")
+    assert spec.arguments == "run indexer --slot 1 --host db1 --core 2".split()
+    spec = ProcessSpec("firehose", 0, None, "db1")
+    assert spec.arguments == "run firehose --slot 0 --host db1".split()
+
+
+def test_names_differ_between_hosts_where_both_may_have_such_a_process() -> None:
+    specs = [spec for host in ("a", "b") for spec in plan(Settings(), [0, 1], host=host)]
+    shared = [spec.shared_name for spec in specs]
+    assert sorted(set(shared)) == [
+        "firehose",
+        "identity",
+        "indexer/0@a",
+        "indexer/0@b",
+        "indexer/1@a",
+        "indexer/1@b",
+    ]
+    assert {spec.name for spec in specs} == {"firehose", "identity", "indexer/0", "indexer/1"}

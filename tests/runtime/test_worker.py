@@ -38,7 +38,7 @@ async def ready(settings, name, *, tells): pass
 services.wait_ready = ready
 services.with_urls = lambda settings: settings
 worker.build = lambda spec, settings: Role()
-sys.exit(worker.main(ProcessSpec("indexer", 1, 2, {core}), settings.load_with_sources()))
+sys.exit(worker.main(ProcessSpec("indexer", 1, {core}, "here"), settings.load_with_sources()))
 """
 
 BODIES = {
@@ -154,13 +154,13 @@ def test_process_is_pinned_to_its_core(start: type[Started]) -> None:
 def test_heartbeat_tells_what_the_role_reports(start: type[Started], redis_url: str) -> None:
     one = start("obedient", REDIS_URL=redis_url, REDIS_KEY_PREFIX="p:")
     with redis.Redis.from_url(redis_url) as client:
-        key = "p:headrace:process:indexer/1"
+        key = "p:headrace:process:indexer/1@here"
         give_up = time.monotonic() + 10
         while (text := client.get(key)) is None and time.monotonic() < give_up:
             time.sleep(0.02)
         assert isinstance(text, bytes)
         said = orjson.loads(text)
-        assert (said["role"], said["slot"], said["of"]) == ("indexer", 1, 2)
+        assert (said["role"], said["slot"], said["host"]) == ("indexer", 1, "here")
         assert (said["state"], said["shards"], said["pid"]) == ("tested", [3], one.process.pid)
         assert 0 < client.ttl(key) <= 10
         one.process.terminate()

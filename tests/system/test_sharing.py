@@ -22,13 +22,14 @@ from tests.system.golden import differences
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
 
 SHARDS = set(range(16))
+HOSTS = ("one", "two")
 TAKES_SECONDS = 10.0
 """How soon one more or one less shows in everyone's share."""
 
 
-def indexer(run: Deployment, slot: int) -> Process:
-    """One more ``headrace run indexer``, as an operator would type it."""
-    arguments = ["run", "indexer", "--slot", str(slot), "--of", "9"]
+def indexer(run: Deployment, slot: int, host: str = "one") -> Process:
+    """One more ``headrace run indexer``, as an operator would type it on a host."""
+    arguments = ["run", "indexer", "--slot", str(slot), "--host", host]
     return Process(arguments, run.environment, run.log)
 
 
@@ -75,8 +76,10 @@ def test_one_to_four_to_two_under_load(
         first = stack.enter_context(indexer(run, 0))
         run.wait_for("one indexer", shared_by(1))
         run.wait_for("seq 300", past(300))
-        others = [stack.enter_context(indexer(run, slot)) for slot in (1, 2, 3)]
-        run.wait_for("four shares", shared_by(4), START_SECONDS + TAKES_SECONDS)
+        more = ((1, "one"), (0, "two"), (1, "two"))
+        others = [stack.enter_context(indexer(run, slot, host)) for slot, host in more]
+        status = run.wait_for("four shares", shared_by(4), START_SECONDS + TAKES_SECONDS)
+        assert set(shares(status)) == {f"indexer/{k}@{host}" for k in (0, 1) for host in HOSTS}
         run.wait_for("seq 1200", past(1200))
         for process in (first, others[1]):
             assert process.stop() == 0
