@@ -27,7 +27,7 @@ VARIABLE = "HEADRACE_FAILPOINT"
 POINTS: dict[str, dict[str, str]] = {
     "firehose": {
         "before_append": "a batch is decoded, nothing of its MULTI is sent",
-        "inside_append": "the MULTI is sent to the last byte, its answer not read",
+        "inside_append": "the MULTI is written to the socket, its answer not read",
         "after_append": "the answer of EXEC is checked, nothing else happened",
         "between_appends": "a batch is appended and counted, the next one not yet sent",
     },

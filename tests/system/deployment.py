@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,13 +186,28 @@ class Deployment(Process):
         raise AssertionError(f"no {role} to kill within {seconds} s:\n{self.tail()}")
 
 
+def cut(network: simulate.Network) -> tuple[simulate.Network, list[bytes]]:
+    """A network whose log ends in its middle, and the frames that are to be published later."""
+    frames = [network.frames[place] for place in range(len(network.frames))]
+    middle = len(frames) // 2
+    return replace(network, frames=simulate.MemoryFrames(frames[:middle])), frames[middle:]
+
+
 @contextmanager
 def deployed(
-    network: Path, log: Path, database: str, redis_url: str, *, rate: float = 0.0, **options: Any
+    network: Path | simulate.Network,
+    log: Path,
+    database: str,
+    redis_url: str,
+    *,
+    rate: float = 0.0,
+    **options: Any,
 ) -> Iterator[tuple[Deployment, Server]]:
     """A deployment on a recorded network that is served at ``rate`` frames a second."""
+    if isinstance(network, Path):
+        network = simulate.load(network)
     with (
-        simulate.serve_in_thread(simulate.load(network), rate=rate) as relay,
+        simulate.serve_in_thread(network, rate=rate) as relay,
         Deployment(relay.settings, database, redis_url, log=log, **options) as run,
     ):
         yield run, relay
