@@ -56,8 +56,12 @@ class Relay:
     cursors: list[int | None] = field(default_factory=list)  # asked for, one a connection
     sent: int = 0
     rate: float = 0.0  # frames a second that `serve` sends; 0: as fast as the socket takes
-    connected: int = 0
+    sockets: list[web.WebSocketResponse] = field(default_factory=list)  # open ones
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def connected(self) -> int:
+        return len(self.sockets)
 
     @property
     def host(self) -> str:
@@ -102,13 +106,13 @@ class Relay:
         self.cursors.append(cursor)
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
-        self.connected += 1
+        self.sockets.append(ws)
         script = self.scripts.pop(0) if self.scripts else Relay.serve
         serving = asyncio.create_task(_quietly(script(self, ws, cursor)))
         try:
             await ws.receive()  # a close; subscribers send nothing else
         finally:
-            self.connected -= 1
+            self.sockets.remove(ws)
             serving.cancel()
             await asyncio.wait([serving])
         return ws

@@ -42,6 +42,7 @@ class Relay(Struct):
     generation: int | None = None
     lag_seconds: float | None = None  # age in the streams of the oldest frame not indexed; 0: none
     connected: bool | None = None  # null where no ingester tells
+    active: bool | None = None  # False: stands by for another of the list; null as above
     last_time: str | None = None  # of the last frame, as the relay says
     notices: dict[str, int] = msgspec.field(default_factory=dict)
     gaps: list[Gap] = msgspec.field(default_factory=list)
@@ -266,6 +267,8 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
         return
     if isinstance(said.get("connected"), bool):
         relay.connected = said["connected"]
+    if isinstance(said.get("active"), bool):
+        relay.active = said["active"]
     if isinstance(said.get("last_time"), str):
         relay.last_time = said["last_time"]
     notices = said.get("notices")
@@ -276,12 +279,15 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
 def caught_up(status: Status, hosts: Iterable[str]) -> bool:
     """Whether everything received is indexed and no identity is due.
 
-    True only where both stores answered and every one of these relays was reached; a relay that
-    was given up does not count. Silence of the relays is for the caller to judge, over time.
+    True only where both stores answered and every one of these relays was reached, those apart
+    that stand by for another; a relay that was given up does not count. Silence of the relays is
+    for the caller to judge, over time.
     """
+    relays = [status.relays.get(host, Relay()) for host in hosts]
     return (
         not status.errors
-        and all(host in status.relays and _all_indexed(status.relays[host]) for host in hosts)
+        and all(_all_indexed(relay) for relay in relays if relay.active is not False)
+        and not (relays and all(relay.active is False for relay in relays))
         and not any(
             shard.waiting for source in status.streams.values() for shard in source.shards.values()
         )
@@ -307,8 +313,10 @@ def render_text(status: Status) -> str:
     lines = []
     for host, relay in status.relays.items():
         connected = {True: "connected", False: "not connected", None: "no ingester"}
+        standby = ", stands by" if relay.active is False else ""
         lines.append(
-            f"relay {host}: {connected[relay.connected]}, received {_or_dash(relay.received_seq)}, "
+            f"relay {host}: {connected[relay.connected]}{standby}, "
+            f"received {_or_dash(relay.received_seq)}, "
             f"indexed {_or_dash(relay.indexed_seq)}, lag {_or_dash(relay.lag_seconds)} s"
             + "".join(f", {name} x{count}" for name, count in sorted(relay.notices.items()))
         )

@@ -34,15 +34,27 @@ class IngesterSettings(Section, frozen=True, kw_only=True):
     relay_hosts: Annotated[
         tuple[str, ...],
         Meta(
-            description="Relays to read, all of them at once. A bare host means wss://; ws:// and "
-            "http:// are for tests and private networks."
+            description="Relays to read, all of them at once or, with `fan_in` off, in order of "
+            "preference. A bare host means wss://; ws:// and http:// are for tests and private "
+            "networks."
         ),
     ] = ("wss://relay1.us-east.bsky.network", "wss://relay1.us-west.bsky.network")
+    fan_in: Annotated[
+        bool,
+        Meta(
+            description="Read all relays at once; each event has its effect once. Off: read the "
+            "first that answers. A relay that is silent, or gives no event, is passed over for the "
+            "next one, and taken back with the first event that it has again (it is tried each "
+            "`silence_timeout_seconds`)."
+        ),
+    ] = True
     initial_cursor: Annotated[
         str,
         Meta(
             description="Where to begin on a relay without a known position: `oldest` that it "
-            "still serves, `live`, or a seq (the first frame asked for is the one after it)."
+            "still serves, `live`, or a seq (the first frame asked for is the one after it). With "
+            "`fan_in` off it holds for the first relay ever read; one that takes over from another "
+            "begins at the oldest."
         ),
     ] = "oldest"
     high_water_mark: Annotated[
@@ -86,7 +98,8 @@ class IngesterSettings(Section, frozen=True, kw_only=True):
         float,
         Meta(
             gt=0,
-            description="Connect again to a relay that sent no frame for this long.",
+            description="Connect again to a relay that sent no frame for this long; with `fan_in` "
+            "off, to the next one.",
             extra={"unit": "seconds"},
         ),
     ] = 30.0

@@ -51,6 +51,10 @@ GROUP BY r.key;
 -- One relay, if it was ever read.
 SELECT generation, first_seq FROM {state}.relay WHERE host = $1;
 
+-- name: relay_any
+-- Whether any relay was ever read.
+SELECT EXISTS (SELECT FROM {state}.relay);
+
 -- name: relay_add
 -- A relay is about to be read for the first time.
 INSERT INTO {state}.relay (host, first_seq) VALUES ($1, $2) ON CONFLICT (host) DO NOTHING;
@@ -62,7 +66,7 @@ WHERE host = $1 AND generation = $2
 RETURNING generation;
 
 -- name: relay_gap_add
--- Frames known to be missing; once, however often we come back to the same place.
+-- Frames known, or feared, to be missing; once, however often we come back to the same place.
 INSERT INTO {state}.relay_gap (host, generation, after_seq, before_seq, reason)
 SELECT $1, $2, $3, $4, $5
 WHERE NOT EXISTS (

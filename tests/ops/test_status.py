@@ -129,6 +129,18 @@ def test_caught_up_ignores_a_relay_that_was_given_up() -> None:
     assert not status.caught_up(found, [HOST, "new.example"])
 
 
+def test_caught_up_asks_nothing_of_a_relay_that_stands_by() -> None:
+    found = caught_up_status()
+    standby = status.Relay(received_seq=9, indexed_seq=7, generation=1, connected=False)
+    found.relays["other.example"] = standby
+    assert not status.caught_up(found, [HOST, "other.example"])
+    standby.active = False
+    assert status.caught_up(found, [HOST, "other.example"])
+    assert "relay other.example: not connected, stands by, received 9" in status.render_text(found)
+    found.relays[HOST].active = False
+    assert not status.caught_up(found, [HOST, "other.example"])
+
+
 def test_assemble_lists_relays_that_are_known_rather_than_those_of_other_settings() -> None:
     found = status.assemble(told({0: "9-0"}), known(("e", "9-0", 100)), ["default.example"])
     assert list(found.relays) == [HOST]

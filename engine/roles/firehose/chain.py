@@ -70,6 +70,10 @@ class CursorInFuture(RelayRefuses):
     """The relay's seqs are below our cursor: it counts anew."""
 
 
+class Dismissed(UpstreamError):
+    """Another relay is read instead; everything that was sent to Redis is answered."""
+
+
 @dataclass
 class Chain:
     """One life of one relay's chain; `run` is called once."""
@@ -83,7 +87,9 @@ class Chain:
     counters: RelayCounters
     executor: Executor
     progress: Callable[[], None]  # a data frame came
-    note_gap: Callable[[int, int], Awaitable[None]]  # after seq, before seq
+    is_wanted: Callable[[], bool]  # False: end with `Dismissed`
+    covers: Callable[[str | None], bool] | None  # of the first event's time; None: no question
+    note_gap: Callable[[int, int, str], Awaitable[None]]  # after seq, before seq, reason
     began_live: Callable[[int], Awaitable[Appender]]  # first seq
     appender: Appender | None  # None until the first frame of a live start
 
@@ -115,6 +121,7 @@ class Chain:
                 await asyncio.wait([self._sent.replies], timeout=FINISH_SECONDS)
 
     async def _step(self, subscription: Subscription) -> None:
+        await self._heed_dismissal()
         if self._sent is None:
             await self._wait_while_full()
             frames = await self._take(subscription)
@@ -140,6 +147,7 @@ class Chain:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     return await subscription.take(self.settings.batch_size, BATCH_BYTES)
+            await self._heed_dismissal()
             if self.appender is not None:
                 await self.appender.look()
                 self._pressure.settle(self.appender)
@@ -181,12 +189,20 @@ class Chain:
         self._unplaced = []
         self.progress()
         self._check_order(frames, batch.last_seq)
-        if self._gap_after is not None:
-            await self.note_gap(self._gap_after, self._first_seq(frames))
-            self._gap_after = None
+        if self._gap_after is not None or self.covers is not None:
+            await self._note_gap(frames)
         if self.appender is None:
-            self.appender = await self.began_live(self._first_seq(frames) - 1)
+            self.appender = await self.began_live(self._first_event(frames)[0] - 1)
         return self.appender
+
+    async def _note_gap(self, frames: list[bytes]) -> None:
+        """The first events came: write down what is, or may be, missing before them."""
+        seq, at = self._first_event(frames)
+        if self._gap_after is not None:
+            await self.note_gap(self._gap_after, seq, "OutdatedCursor")
+        elif self.covers is not None and not self.covers(at):
+            await self.note_gap(self.asked or 0, seq, "TakeOver")
+        self._gap_after = self.covers = None
 
     def _keep_unplaced(self, frames: list[bytes]) -> None:
         """Frames without a seq at a live start wait for one that has it: a rewind must know it."""
@@ -194,14 +210,14 @@ class Chain:
         if len(frames) > self.settings.batch_size or sum(map(len, frames)) > BATCH_BYTES:
             raise RelayRefuses("NoSeq", f"{len(frames)} frames came, none with a readable seq")
 
-    def _first_seq(self, frames: list[bytes]) -> int:
-        """Seq of the first frame that has one; the caller knows that one has."""
+    def _first_event(self, frames: list[bytes]) -> tuple[int, str | None]:
+        """Seq and time of the first frame that has a seq; the caller knows that one has."""
         for frame in frames:
             batch = codec.decode_frames(
                 [frame], relay=self.host, generation=self.generation, shards=1, allow=[]
             )
             if batch.last_seq is not None:
-                return batch.last_seq
+                return batch.last_seq, batch.last_time
         raise AssertionError("no frame has a seq")
 
     def _check_order(self, frames: list[bytes], last_seq: int) -> None:
@@ -250,6 +266,11 @@ class Chain:
                     raise CursorInFuture(name, message)
                 raise RelayRefuses(name, message)
 
+    async def _heed_dismissal(self) -> None:
+        if not self.is_wanted():
+            await self._finish()
+            raise Dismissed("another relay is read instead")
+
     async def _finish(self) -> None:
         """Wait for the append in flight; sent again as long as Redis is full."""
         appender = self.appender
@@ -287,5 +308,6 @@ class Chain:
         while pressure.is_full(appender):
             pressure.full(appender)
             await asyncio.sleep(FULL_POLL_SECONDS)
+            await self._heed_dismissal()
             await appender.look()
         pressure.settle(appender)

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from engine.adapters.websocket import End
@@ -23,6 +24,7 @@ class State(StrEnum):
     STREAMING = "streaming"
     FULL = "backpressure"
     WAITING = "waiting to reconnect"
+    STANDBY = "standby"  # another relay of the list is read
 
 
 class Restart(StrEnum):
@@ -32,6 +34,7 @@ class Restart(StrEnum):
     EPOCH = "epoch"  # the streams were lost or made anew
     ERROR_FRAME = "error_frame"  # the relay said why it will not go on
     NEW_GENERATION = "new_generation"  # the relay's seqs started anew
+    DISMISSED = "dismissed"  # a preferred relay is read instead
 
 
 @dataclass
@@ -102,3 +105,23 @@ def places(relays: Mapping[str, RelayCounters]) -> dict[str, str]:
         ),
         "state": ",".join(dict.fromkeys(str(c.state) for c in relays.values())),
     }
+
+
+def reaches_back(relays: Mapping[str, RelayCounters], first: str | None) -> bool:
+    """Whether a relay whose oldest event has this time begins where the others had come to.
+
+    True where nothing was read before. What was read before this process started has no known
+    time here, and counts as not reached; so does a time that is none.
+    """
+    read = [c for c in relays.values() if c.received_seq or c.last_time]
+    known = [at for c in read if (at := _instant(c.last_time)) is not None]
+    began = _instant(first)
+    return not read or (bool(known) and began is not None and began <= max(known))
+
+
+def _instant(time: str | None) -> float | None:
+    """Seconds since 1970; None where a relay's word for a time is none."""
+    try:
+        return datetime.fromisoformat(time or "").timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,8 +1,8 @@
-"""The firehose role: one process reads all relays, one supervised chain each.
+"""The firehose role: one process reads the relays, one supervised chain each.
 
 The role keeps the chains going: it finds where to begin, connects, and when a chain ends it
 says why, waits as its backoff says, and begins again from the stores. Postgres is needed to
-begin; steady appending needs Redis alone.
+begin; steady appending needs Redis alone. Which relays are read says `order`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -29,13 +30,22 @@ from engine.errors import (
     SchemaMismatch,
     StoreError,
     StreamsTorn,
+    UpstreamError,
 )
 from engine.roles.firehose import epoch as epochs
 from engine.roles.firehose import start as starts
 from engine.roles.firehose.append import Appender, EntriesLost
-from engine.roles.firehose.chain import Chain, CursorInFuture, RelayRefuses
-from engine.roles.firehose.counters import RelayCounters, Restart, State, places, totals
+from engine.roles.firehose.chain import Chain, CursorInFuture, Dismissed, RelayRefuses
+from engine.roles.firehose.counters import (
+    RelayCounters,
+    Restart,
+    State,
+    places,
+    reaches_back,
+    totals,
+)
 from engine.roles.firehose.epoch import Stores
+from engine.roles.firehose.order import Order
 from engine.settings import Settings
 from engine.sql import load
 
@@ -64,6 +74,11 @@ class FirehoseRole:
         self._sql = load("firehose", state=settings.database_state_schema)
         self._relays = {streams.canonical_host(url): url for url in settings.ingester.relay_hosts}
         self._counters = {host: RelayCounters() for host in self._relays}
+        self._order = Order(
+            list(self._relays),
+            fan_in=settings.ingester.fan_in,
+            retry_seconds=settings.ingester.silence_timeout_seconds,
+        )
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="decode")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -94,19 +109,28 @@ class FirehoseRole:
     def report(self) -> dict[str, object]:
         """What the heartbeat tells, for each relay."""
         now = time.monotonic()
-        states = {counters.state for counters in self._counters.values()}
+        is_active = self._order.is_active
+        states = {counters.state for host, counters in self._counters.items() if is_active(host)}
         state = next((s for s in (State.FULL, State.STREAMING) if s in states), min(states))
         return {
             "state": "running" if state == State.STREAMING else str(state),
-            "relays": {host: c.report(now) for host, c in self._counters.items()},
+            "relays": {
+                host: {**counters.report(now), "active": is_active(host)}
+                for host, counters in self._counters.items()
+            },
         }
 
     async def _relay(self, host: str) -> None:
         """Keep one relay's chain going for ever."""
-        counters = self._counters[host]
+        counters, order = self._counters[host], self._order
         upstream, store = Backoff(), Backoff(base_seconds=0.1, cap_seconds=5.0)
+        if order.is_strict:  # while it waits, the others do too
+            upstream.cap_seconds = min(upstream.cap_seconds, order.retry_seconds)
         lost: bytes | None = None
         while True:
+            if not order.is_active(host):
+                counters.state = State.STANDBY
+                await order.turn(host)
             life = _Life(self, host, upstream, store, lost)
             lost, pause = None, upstream
             reason: HeadraceError
@@ -121,6 +145,9 @@ class FirehoseRole:
                     why = str(Restart.ERROR_FRAME)
             except RelayRefuses as error:
                 why, reason = str(Restart.ERROR_FRAME), error
+            except Dismissed:
+                counters.reconnects[str(Restart.DISMISSED)] += 1
+                continue
             except StreamsTorn as error:
                 why, reason, pause = str(Restart.EPOCH), error, store
                 lost = life.mark if isinstance(error, EntriesLost) else None
@@ -134,12 +161,17 @@ class FirehoseRole:
             counters.state = State.STORES if why == Restart.STORE else State.WAITING
             # Silence is no failed attempt: the timeout itself was the pause.
             delay = 0.0 if why == End.SILENT else pause.next(_dice())
-            logger.warning(
+            leave = isinstance(reason, UpstreamError) and life.speaks_against_relay(why)
+            logger.log(
+                # A trial that fails changes nothing.
+                logging.WARNING if order.is_active(host) else logging.INFO,
                 "%s; starting again in %.1f s %s",
                 reason,
-                delay,
+                max(delay, order.retry_seconds) if leave and order.is_strict else delay,
                 log.fields(relay=host, cursor=counters.received_seq, why=why),
             )
+            if leave:
+                order.failed(host, why)
             await asyncio.sleep(delay)
 
     async def _new_generation(self, host: str, life: _Life, error: CursorInFuture) -> bool:
@@ -197,11 +229,24 @@ class _Life:
         self.asked: int | None = None
         self.generation: int | None = None
         self.mark: bytes | None = None
+        self._brought_events = False
         self._role = role
         self._host = host
         self._upstream = upstream
         self._store = store
         self._lost = lost
+
+    def speaks_against_relay(self, why: str) -> bool:
+        """Whether an end for this reason is silence, or came before any event.
+
+        A new generation is neither: the next life asks for all that the relay has.
+        """
+        return why == End.SILENT or not (self._brought_events or why == Restart.NEW_GENERATION)
+
+    def _progress(self) -> None:
+        self._brought_events = True
+        self._upstream.reset()
+        self._role._order.answered(self._host)
 
     async def live(self) -> None:
         """Begin, connect, and carry frames until something ends it."""
@@ -209,7 +254,13 @@ class _Life:
         ingester = role._settings.ingester
         counters.state = State.STORES
         async with role.stores() as stores:
-            began = await starts.begin(stores, host, ingester.initial_cursor, lost=self._lost)
+            began = await starts.begin(
+                stores,
+                host,
+                ingester.initial_cursor,
+                follows=role._order.is_strict,
+                lost=self._lost,
+            )
         self.asked, self.generation, self.mark = began.cursor, began.generation, began.epoch.mark
         counters.generation, counters.received_seq = began.generation, began.cursor
         redis = await resp.RespConnection.open(role._settings.redis_url or "")
@@ -237,10 +288,10 @@ class _Life:
                         await starts.add_live(stores, host, first_seq)
                     return await self._appender(redis, began, first_seq)
 
-                async def note_gap(after_seq: int, before_seq: int) -> None:
+                async def note_gap(after_seq: int, before_seq: int, why: str) -> None:
                     async with role.stores() as stores:
                         await starts.note_gap(
-                            stores, host, began.generation, after_seq, before_seq, "OutdatedCursor"
+                            stores, host, began.generation, after_seq, before_seq, why
                         )
 
                 await Chain(
@@ -252,7 +303,11 @@ class _Life:
                     settings=ingester,
                     counters=counters,
                     executor=role._executor,
-                    progress=self._upstream.reset,
+                    progress=self._progress,
+                    is_wanted=partial(role._order.is_wanted, host),
+                    covers=partial(reaches_back, role._counters)
+                    if role._order.is_strict and began.cursor == 0
+                    else None,
                     note_gap=note_gap,
                     began_live=began_live,
                     appender=appender,

@@ -28,13 +28,18 @@ class Start:
     cursor: int | None  # seq of the last frame held; None: whatever comes first, then `add_live`
 
 
-async def begin(stores: Stores, host: str, initial: str, *, lost: bytes | None = None) -> Start:
+async def begin(
+    stores: Stores, host: str, initial: str, *, follows: bool = False, lost: bytes | None = None
+) -> Start:
     """Agree on the epoch and find the relay's cursor.
 
     Args:
         stores: connections; no transaction is open.
         host: canonical name of the relay.
         initial: ``oldest``, ``live`` or a seq, for a relay that neither store knows.
+        follows: the relay is read instead of others. `initial` then holds for the very first
+            relay only, and another begins with the oldest it has: seqs say nothing of another
+            relay's, and what is repeated is dropped while what is skipped is lost.
         lost: see `epochs.ensure`.
 
     Raises:
@@ -46,7 +51,7 @@ async def begin(stores: Stores, host: str, initial: str, *, lost: bytes | None =
         row = await stores.db.fetchrow(stores.sql["relay_get"], host)
         first = None
         if row is None:
-            first = await _first_seq(stores, host, initial)
+            first = await _first_seq(stores, host, initial, follows)
             if first is not None:
                 await stores.db.execute(stores.sql["relay_add"], host, first)
                 logger.info("new relay %s", log.fields(relay=host, cursor=first))
@@ -100,19 +105,23 @@ async def next_generation(
 async def note_gap(
     stores: Stores, host: str, generation: int, after_seq: int, before_seq: int, reason: str
 ) -> None:
-    """Write down that the relay no longer has the frames between two seqs."""
+    """Write down that the relay no longer has the frames between two seqs.
+
+    With the reason ``TakeOver`` that some of them may be missing: the relay was never read
+    before, and its oldest event is younger than what was read of the relay before it.
+    """
     async with postgres.translated_errors(), stores.db.transaction():
         await stores.db.execute(stores.sql["flushed"])
         await stores.db.execute(
             stores.sql["relay_gap_add"], host, generation, after_seq, before_seq, reason
         )
     logger.error(
-        "frames are missing: the relay no longer has them %s",
+        "frames are, or may be, missing: the relay no longer has them %s",
         log.fields(relay=host, reason=reason, after_seq=after_seq, before_seq=before_seq),
     )
 
 
-async def _first_seq(stores: Stores, host: str, initial: str) -> int | None:
+async def _first_seq(stores: Stores, host: str, initial: str, follows: bool) -> int | None:
     """The cursor to begin with on a relay that Postgres does not know; None for live.
 
     A cursor may be there from a predecessor of this system, which named its keys by the relay as
@@ -126,6 +135,8 @@ async def _first_seq(stores: Stores, host: str, initial: str) -> int | None:
         if seq is not None:
             logger.info("adopting a cursor from Redis %s", log.fields(key=name, cursor=seq))
             return seq
+    if follows and await stores.db.fetchval(stores.sql["relay_any"]):
+        return 0
     if initial == LIVE:
         return None
     return 0 if initial == OLDEST else int(initial)
