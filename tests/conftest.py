@@ -9,6 +9,7 @@ shared             Path of ``../shared``
 database           DSN of a fresh database holding the data plane and our schema
 empty_database     DSN of a fresh, empty database
 database_factory   makes further databases: ``make(template)`` -> DSN
+module_database    like ``database``, one for all tests of a file
 redis_url          URL of an empty database on the session's Valkey
 own_postgres       a migrated Postgres of this test's own, to kill and restart
 own_valkey         a Valkey of this test's own, to flush, kill and restart
@@ -24,6 +25,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -138,8 +140,9 @@ def session_redis_url(short_dir: Path) -> Iterator[str]:
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def database_factory(postgres_url: str) -> Iterator[Callable[[str], str]]:
+@contextmanager
+def databases(postgres_url: str) -> Iterator[Callable[[str], str]]:
+    """Make databases from a template's name, by their URL; they are dropped at the end."""
     made: list[str] = []
 
     def make(template: str) -> str:
@@ -151,6 +154,18 @@ def database_factory(postgres_url: str) -> Iterator[Callable[[str], str]]:
     yield make
     drops = [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in made]
     run_async(_execute(postgres_url, *drops))
+
+
+@pytest.fixture
+def database_factory(postgres_url: str) -> Iterator[Callable[[str], str]]:
+    with databases(postgres_url) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_url: str, template_database: str) -> Iterator[str]:
+    with databases(postgres_url) as make:
+        yield make(template_database)
 
 
 @pytest.fixture
