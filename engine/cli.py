@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headrace",
         description="Carries the AT Protocol firehose into an AppView's Postgres.",
-        epilog="Settings: docs/SETTINGS.md. Exit codes: 0 done, 1 failed, 2 settings, 3 schema.",
+        epilog="Settings: docs/SETTINGS.md. Exit codes: 0 done, 1 failed, 2 settings, 3 schema, "
+        "4 a process fails again and again, 70 a bug.",
     )
     parser.add_argument("--version", action="store_true", help="version and commit")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings (HEADRACE_CONFIG)")

@@ -52,6 +52,12 @@ class UnknownEnvelope(HeadraceError):
     exit_code = 3
 
 
+class CrashLoop(HeadraceError):
+    """A process fails again and again: a bug; its last lines are in the log."""
+
+    exit_code = 4
+
+
 class InvariantError(HeadraceError):
     """We are wrong. Never caught, never retried."""
 

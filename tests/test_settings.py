@@ -33,6 +33,29 @@ def test_declared_default_passes_its_own_checks(item: settings.Declared) -> None
     assert item.description.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        (
+            "indxer=debug",
+            r"LOG_LEVEL = 'indxer=debug' .* no role: indxer \(did you mean indexer\?\)",
+        ),
+        (
+            "info, x=debug,firehos=info",
+            r"no role: x, firehos \(did you mean firehose\?\); there are",
+        ),
+    ],
+)
+def test_log_level_of_a_role_that_does_not_exist_is_refused(level: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(LOG_LEVEL=level)
+
+
+@pytest.mark.parametrize("level", ["debug", "info, indexer = debug", "up=warning,lister=debug"])
+def test_log_level_of_roles_is_kept_as_given(level: str) -> None:
+    assert load(LOG_LEVEL=level).log_level == level
+
+
 def test_variables_are_unique_and_all_there() -> None:
     names = [item.variable for item in settings.declared()]
     assert len(names) == len(set(names))

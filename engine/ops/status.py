@@ -335,6 +335,7 @@ def render_text(status: Status) -> str:
             f"process {name}: {process.get('state')}, host {process.get('host')}, "
             f"pid {process.get('pid')}, "
             f"core {_or_dash(process.get('core'))}, heard {process.get('age', 0):.1f} s ago"
+            + "".join(f", {name} is {state}" for name, state in _late(process).items())
         )
     lines.append(f"identities: {status.identity.due} due, {status.identity.later} later")
     letters = ", ".join(f"{reason} {count}" for reason, count in status.dead_letters.items())
@@ -342,6 +343,12 @@ def render_text(status: Status) -> str:
     lines.append(f"repositories to fetch again: {status.resync}")
     lines += [f"error: {error}" for error in status.errors]
     return "\n".join(lines)
+
+
+def _late(process: Mapping[str, Any]) -> dict[str, str]:
+    """Of a supervisor: its processes that are not ready, with their states."""
+    late = process.get("not_ready")
+    return late if isinstance(late, dict) else {}
 
 
 def progress_line(status: Status) -> str:

@@ -163,7 +163,9 @@ class StatusReader:
     async def _read_postgres(self) -> PostgresFacts:
         if self._postgres is None or self._postgres.is_closed():
             self._postgres = await asyncpg.connect(
-                self._settings.database_url, timeout=TIMEOUT_SECONDS
+                self._settings.database_url,
+                timeout=TIMEOUT_SECONDS,
+                server_settings={"application_name": "headrace status"},
             )
         row = await self._postgres.fetchrow(self._statements["status"])
         assert row is not None

@@ -10,47 +10,60 @@ import asyncio
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import orjson
 import redis.asyncio
 import redis.exceptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from engine.core.streams import Keys
-    from engine.runtime.plan import ProcessSpec
-
 INTERVAL_SECONDS = 1.0
+FAREWELL_SECONDS = 1.0
 EXPIRE_SECONDS = 10
 """A process that is silent for this long is gone from the report."""
 
 
+@contextlib.asynccontextmanager
+async def kept(
+    url: str, key: str, facts: Mapping[str, object], report: Callable[[], Mapping[str, object]]
+) -> AsyncIterator[None]:
+    """Beat during the body; the last beat, which removes the key, has ``FAREWELL_SECONDS``."""
+    over = asyncio.Event()
+    beating = asyncio.ensure_future(beat(url, key, facts, report, over))
+    try:
+        yield
+    finally:
+        over.set()
+        await asyncio.wait([beating], timeout=FAREWELL_SECONDS)
+        beating.cancel()
+
+
 async def beat(
     url: str,
-    keys: Keys,
-    spec: ProcessSpec,
+    key: str,
+    facts: Mapping[str, object],
     report: Callable[[], Mapping[str, object]],
     over: asyncio.Event,
 ) -> None:
     """Write the heartbeat of this process until `over`, then remove it.
 
     An event, for a cancellation may get lost: the client swallows one that comes while it connects.
+
+    Args:
+        url: of Redis.
+        key: of the heartbeat.
+        facts: what does not change.
+        report: what does; asked at each beat.
+        over: ends it.
     """
     client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=2.0)
-    key = keys.process(spec.shared_name)
     started = time.time()
     try:
         while not over.is_set():
             said = {
                 "state": "running",
                 **report(),
-                "role": spec.role,
-                "slot": spec.slot,
-                "core": spec.core,
+                **facts,
                 "pid": os.getpid(),
-                "host": spec.host,
                 "started_at": started,
                 "at": time.time(),
             }

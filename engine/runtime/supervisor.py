@@ -27,7 +27,15 @@ from engine.core import streams
 from engine.ops import schema_commands, status
 from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
-from engine.runtime import children, plan, services, status_server
+from engine.runtime import (
+    budget,
+    children,
+    heartbeat,
+    plan,
+    readiness,
+    services,
+    status_server,
+)
 from engine.runtime.status_server import Snapshots
 from engine.runtime.worker import ECHO_SECONDS
 from engine.settings import Loaded, Settings
@@ -82,7 +90,8 @@ def up(
     settings = loaded.settings
     log.setup("up", settings.log_level)
     services.tell(loaded.notices)
-    specs = plan.plan(settings, _cores(), roles, host=host or socket.gethostname())
+    host = host or socket.gethostname()
+    specs = plan.plan(settings, _cores(), roles, host=host)
     if settings.indexer.processes > settings.shard_count:
         logger.warning(
             "more indexers than shards would idle %s",
@@ -108,7 +117,7 @@ def up(
             },
         )
         watch = _Watch(settings, specs, until_caught_up, show, on_caught_up)
-        supervisor = _Supervisor(settings, keeper, watch)
+        supervisor = _Supervisor(settings, specs, host, keeper, watch)
         return asyncio.run(supervisor.run(owned))
 
 
@@ -160,8 +169,17 @@ def _start_embedded(settings: Settings, stack: contextlib.ExitStack) -> tuple[Se
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, keeper: children.Children, watch: _Watch) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        specs: list[plan.ProcessSpec],
+        host: str,
+        keeper: children.Children,
+        watch: _Watch,
+    ) -> None:
         self._settings = settings
+        self._specs = specs
+        self._host = host
         self._children = keeper
         self._watch = watch
         self._told = asyncio.Event()
@@ -181,6 +199,10 @@ class _Supervisor:
         keeping = asyncio.create_task(self._children.run())
         told = asyncio.create_task(self._told.wait())
         watching = asyncio.create_task(self._watch.run(snapshots))
+        over = asyncio.Event()
+        heralding = asyncio.create_task(
+            readiness.herald(self._settings, self._specs, self._children.pids, self._host, over)
+        )
         try:
             await asyncio.wait((keeping, told, watching), return_when=asyncio.FIRST_COMPLETED)
             code = keeping.result() if keeping.done() else 0
@@ -188,6 +210,7 @@ class _Supervisor:
                 watching.result()  # it ends by itself only when caught up, or by a bug
                 self._reason = "caught up"
         finally:
+            over.set()
             for task in (keeping, told, watching):
                 task.cancel()
             await asyncio.gather(keeping, told, watching, return_exceptions=True)
@@ -195,13 +218,16 @@ class _Supervisor:
             if page is not None:
                 await page.cleanup()
             await reader.close()
+            await asyncio.wait([heralding], timeout=heartbeat.FAREWELL_SECONDS)
+            heralding.cancel()
         logger.info("stopped %s", log.fields(reason=self._reason or f"exit {code}"))
         return code if in_order else code or 1
 
     async def _prepare(self, owns_database: bool) -> None:
-        """Wait for the stores; see that the tables are there."""
+        """Wait for the stores; see that the tables and enough connections are there."""
         await services.wait_ready(self._settings, "up", tells=True)
         await schema_commands.prepare(self._settings, own=owns_database)
+        await budget.check(self._settings, self._specs)
 
     async def _before_signal(self, task: asyncio.Task[None]) -> bool:
         """Wait for the task; False if a signal came first."""

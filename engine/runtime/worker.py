@@ -17,11 +17,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Protocol
 
+import msgspec
 import uvloop
 
 from engine import failpoints, log
@@ -42,9 +43,6 @@ ROLE_STOP_SECONDS = STOP_SECONDS - 0.5
 
 ECHO_SECONDS = 0.5
 """Signals within this time are one: ``timeout`` sends to its process and to the group."""
-
-_FAREWELL_SECONDS = 1.0
-"""How long the last heartbeat may take."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -130,19 +128,12 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
     return 0
 
 
-@contextlib.asynccontextmanager
-async def _heartbeat(spec: ProcessSpec, role: Role, settings: Settings) -> AsyncIterator[None]:
-    over = asyncio.Event()
-    keys = streams.Keys(settings.redis_key_prefix)
-    beat = asyncio.ensure_future(
-        heartbeat.beat(settings.redis_url or "", keys, spec, role.report, over)
-    )
-    try:
-        yield
-    finally:
-        over.set()
-        await asyncio.wait([beat], timeout=_FAREWELL_SECONDS)
-        beat.cancel()
+def _heartbeat(
+    spec: ProcessSpec, role: Role, settings: Settings
+) -> AbstractAsyncContextManager[None]:
+    key = streams.Keys(settings.redis_key_prefix).process(spec.shared_name)
+    facts = msgspec.structs.asdict(spec)
+    return heartbeat.kept(settings.redis_url or "", key, facts, role.report)
 
 
 def _place(spec: ProcessSpec, settings: Settings) -> AbstractAsyncContextManager[None]:
@@ -188,11 +179,13 @@ def _stop_on_signals(stop: asyncio.Event) -> _Reason:
 
 
 def _end_anyway(loop: asyncio.AbstractEventLoop) -> None:
-    logger.error("did not stop within %.1f s: ending; nothing committed is lost", ROLE_STOP_SECONDS)
-    for task in asyncio.all_tasks(loop):
-        task.print_stack()  # of all threads, only this one is sure to run
-    sys.stderr.flush()
-    os._exit(1)
+    try:
+        logger.error("did not stop within %.1f s: ending; nothing is lost", ROLE_STOP_SECONDS)
+        for task in asyncio.all_tasks(loop):
+            task.print_stack()  # of all threads, only this one is sure to run
+        sys.stderr.flush()
+    finally:  # nobody may be left to read it
+        os._exit(1)
 
 
 def _pin(core: int | None) -> None:

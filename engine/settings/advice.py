@@ -99,3 +99,59 @@ def memory_notice(settings: Settings, max_memory: int) -> Notice | None:
         f"{mark} bytes of entries need about {needed} bytes in Redis, whose maxmemory is "
         f"{max_memory}: lower the one to {int(max_memory / MEMORY_FACTOR)} or raise the other",
     )
+
+
+class ConnectionLimits(Struct, frozen=True):
+    """What Postgres says about connections; a negative limit is none."""
+
+    most: int  # max_connections
+    reserved: int  # of them, for superusers and their like
+    of_role: int  # CONNECTION LIMIT of the user that we are
+    of_database: int
+    in_use: int  # by others, now
+
+    @property
+    def allowed(self) -> int:
+        """How many we could have if nobody else had any."""
+        limits = (self.most - self.reserved, self.of_role, self.of_database)
+        return min(limit for limit in limits if limit >= 0)
+
+
+def connections_refusal(planned: int, indexers: int, limits: ConnectionLimits) -> str | None:
+    """Why so many connections can never be had, and what to do; None where they can.
+
+    Args:
+        planned: of all processes of this machine.
+        indexers: of them, those of indexers, one each.
+        limits: of the server.
+    """
+    missing = planned - limits.allowed
+    if missing <= 0:
+        return None
+    cures = []
+    if planned > limits.most - limits.reserved:
+        cures.append(f"set max_connections of Postgres to {planned + limits.reserved} or more")
+    if planned > limits.of_role >= 0:
+        cures.append(f"give the user a CONNECTION LIMIT of {planned} or more")
+    if planned > limits.of_database >= 0:
+        cures.append(f"give the database a CONNECTION LIMIT of {planned} or more")
+    text = f"{planned} connections are planned and Postgres allows {limits.allowed}: "
+    text += " and ".join(cures)
+    if indexers > missing:
+        text += f", or set INDEXER_PROCESSES to {indexers - missing} or less"
+    return text
+
+
+def connections_notice(planned: int, limits: ConnectionLimits) -> Notice | None:
+    """Whether others leave enough connections; what they hold now they may let go of soon."""
+    free = limits.most - limits.reserved - limits.in_use
+    if planned <= free:
+        return None
+    needed = planned + limits.in_use + limits.reserved
+    return Notice(
+        "DATABASE_URL",
+        True,
+        f"{planned} connections are planned, and of the {limits.most} of Postgres {limits.in_use} "
+        f"are in use and {limits.reserved} reserved: processes will wait for those that are "
+        f"missing; set max_connections to {needed} or more, or lower INDEXER_PROCESSES",
+    )

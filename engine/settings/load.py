@@ -284,7 +284,21 @@ def check_role(role: str) -> str:
     return role
 
 
+_LOGS = (*ROLES, "up", "reshard")
+"""Who writes a log of its own, as LOG_LEVEL may name them."""
+
+
+def _log_level(text: str) -> str:
+    """As given; the levels themselves are read by ``log``."""
+    named = [part.partition("=")[0].strip() for part in text.split(",") if "=" in part]
+    strange = [near_miss(name, _LOGS) for name in named if name not in _LOGS]
+    if strange:
+        raise ValueError(f"no role: {', '.join(strange)}; there are {', '.join(_LOGS)}")
+    return text
+
+
 _NORMALIZED: dict[str, Any] = {
+    "log_level": _log_level,
     "roles": _roles,
     "database_url": urls.with_scheme("postgresql", "postgres"),
     "redis_url": urls.with_scheme("redis", "rediss", "unix"),

@@ -30,6 +30,15 @@ with open(log, "a") as out:
     out.write(f"{slot} {os.getpid()} {os.environ['HEADRACE_SUPERVISOR']} {failpoint}\\n")
 if word.isdigit():
     sys.exit(int(word))
+if word == "crashing":
+    print("2026-01-31T12:00:00.123Z ERROR indexer/1 it broke", file=sys.stderr)
+    print("    Traceback", "    Odd: here", sep="\\n", file=sys.stderr)
+    os.abort()
+if word == "chatty":
+    for number in range(1000):
+        print("line", number, "x" * 2000, file=sys.stderr)
+    sys.stderr.write("no newline" * 1000)
+    sys.exit(1)
 if word == "once" and sum(line.startswith(f"{slot} ") for line in open(log)) == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(60)
@@ -117,17 +126,63 @@ async def test_run_returns_a_code_that_no_restart_mends(tmp_path: Path, code: in
     assert not any(alive(line) for line in log.read_text().splitlines())
 
 
-async def test_run_gives_up_on_a_crash_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("todo", "code", "cause", "last"),
+    [
+        ("1", "1", 'said=""', []),
+        (
+            "crashing",
+            "SIGABRT",
+            'said="it broke: Odd: here"',
+            ["2026-01-31T12:00:00.123Z ERROR indexer/1 it broke", "    Traceback", "    Odd: here"],
+        ),
+        (
+            "chatty",
+            "1",
+            'said="' + "no newline" * 50 + '"',
+            [f"line {number} {'x' * 2000}"[:500] for number in range(981, 1000)]
+            + ["no newline" * 50],
+        ),
+    ],
+)
+async def test_run_gives_up_on_a_crash_loop_with_its_last_lines(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    todo: str,
+    code: str,
+    cause: str,
+    last: list[str],
 ) -> None:
     monkeypatch.setattr(children, "FIRST_PAUSE_SECONDS", 0.01)
-    keeper, log = make(tmp_path, "sleep,1")
-    async with asyncio.timeout(20):
-        assert await keeper.run() == 1
+    monkeypatch.setattr(children, "LONGEST_PAUSE_SECONDS", 0.01)
+    keeper, log = make(tmp_path, f"sleep,{todo}")
+    async with asyncio.timeout(30):
+        assert await keeper.run() == 4
     await keeper.stop()
     deaths = [line for line in log.read_text().splitlines() if line.startswith("1 ")]
     assert len(deaths) == children.CRASH_LOOP_DEATHS
-    assert "giving up process=indexer/1 exit=1" in caplog.text
+    ended = f"process=indexer/1 exit={code} {cause}"
+    assert caplog.text.count(f"starting it again {ended}") == children.CRASH_LOOP_DEATHS - 1
+    assert f"giving up {ended}" in caplog.text
+    prefix = "last line of indexer/1: "
+    lines = [said.removeprefix(prefix) for said in caplog.messages if said.startswith(prefix)]
+    assert lines == last
+
+
+async def test_what_a_process_says_goes_on_to_our_own_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "CRASH_LOOP_DEATHS", 1)
+    keeper, _ = make(tmp_path, "sleep,chatty")
+    async with asyncio.timeout(20):
+        assert await keeper.run() == 4
+    await keeper.stop()
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("line ")] == [
+        f"line {number} {'x' * 2000}" for number in range(1000)
+    ]
+    assert "no newline" * 1000 in lines
 
 
 async def test_stop_kills_what_does_not_listen_after_the_deadline(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import orjson
 import pytest
@@ -13,30 +14,28 @@ from engine.runtime.plan import ProcessSpec
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_beat_ends_soon_whenever_it_is_over(redis_url: str, turns: int) -> None:
-    spec, over = ProcessSpec("firehose", 0, None, "here"), asyncio.Event()
-    beat = asyncio.create_task(heartbeat.beat(redis_url, Keys("h:"), spec, dict, over))
+    over = asyncio.Event()
+    beat = asyncio.create_task(heartbeat.beat(redis_url, "h:key", {}, dict, over))
     for _ in range(turns):
         await asyncio.sleep(0)
     over.set()
     async with asyncio.timeout(0.9):
         await beat
     async with redis.asyncio.Redis.from_url(redis_url) as client:
-        assert await client.get("h:headrace:process:firehose") is None
+        assert await client.get("h:key") is None
 
 
 async def test_processes_of_two_hosts_are_heard_both(redis_url: str) -> None:
-    keys, over = Keys("h:"), asyncio.Event()
+    keys = Keys("h:")
     specs = [ProcessSpec("indexer", 0, None, host) for host in ("a", "b")]
-    beats = [
-        asyncio.create_task(
-            heartbeat.beat(redis_url, keys, spec, lambda: {"state": "tested"}, over)
-        )
-        for spec in specs
-    ]
-    async with redis.asyncio.Redis.from_url(redis_url) as client, asyncio.timeout(10):
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url))
         for spec in specs:
-            while (text := await client.get(keys.process(f"indexer/0@{spec.host}"))) is None:
-                await asyncio.sleep(0.01)
-            assert orjson.loads(text)["host"] == spec.host
-        over.set()
-        await asyncio.gather(*beats)
+            key, facts = keys.process(spec.shared_name), {"host": spec.host}
+            beating = heartbeat.kept(redis_url, key, facts, lambda: {"state": "tested"})
+            await stack.enter_async_context(beating)
+        async with asyncio.timeout(10):
+            for spec in specs:
+                while (text := await client.get(keys.process(f"indexer/0@{spec.host}"))) is None:
+                    await asyncio.sleep(0.01)
+                assert orjson.loads(text)["host"] == spec.host

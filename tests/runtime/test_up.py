@@ -17,6 +17,7 @@ import orjson
 import pytest
 
 from engine.adapters import launch
+from engine.roles.firehose.counters import State
 from engine.runtime.worker import ECHO_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,16 +94,54 @@ def test_up_runs_until_a_signal_and_tells_its_status(
     assert url
     pid = started_pid(up.until("identity started"))
     give_up = time.monotonic() + 10
-    status: dict[str, Any] = {}
-    while "identity" not in status.get("processes", {}) and time.monotonic() < give_up:
+    processes: dict[str, Any] = {}
+    while "identity" not in processes and time.monotonic() < give_up:
         with urllib.request.urlopen(url[1]) as reply:
-            status = orjson.loads(reply.read())
-    assert status["processes"]["identity"]["pid"] == pid
+            processes = orjson.loads(reply.read())["processes"]
+    assert processes["identity"]["pid"] == pid
+    assert f"process=identity pid={pid}" in up.until("up ready")
+    up.until("all processes are ready processes=1")
     code, _, log = up.end(signal.SIGTERM)
     assert code == 0
     assert "INFO up stopped reason=SIGTERM" in log
     assert "INFO identity stopped reason=SIGTERM" in log
     assert not alive(pid)
+
+
+def test_process_that_does_not_become_ready_shows_in_the_status(
+    command: type[Command], database: str, redis_url: str
+) -> None:
+    stores = {"DATABASE_URL": database, "REDIS_URL": redis_url}
+    up = command("up", "--roles", "firehose", INGESTER_RELAY_HOSTS="ws://127.0.0.1:1", **stores)
+    up.until("starting again in")
+    ours: dict[str, Any] = {}
+    give_up = time.monotonic() + 20
+    while ours.get("not_ready") in (None, {"firehose": "silent"}) and time.monotonic() < give_up:
+        _, out, _ = command("status", "--json", **stores).end()
+        named = {p["role"]: p for p in orjson.loads(out)["processes"].values()}
+        ours = named.get("up", {})
+    assert ours["state"] == "not all ready"
+    assert ours["not_ready"]["firehose"] in set(State) - {State.STREAMING, State.FULL}
+    _, out, _ = command("status", **stores).end()
+    assert re.search(r"^process up/\d+@\S+: not all ready, .*, firehose is \w+$", out, re.MULTILINE)
+    code, _, log = up.end(signal.SIGTERM)
+    assert code == 0
+    assert "up ready process=" not in log
+
+
+def test_up_refuses_more_connections_than_postgres_allows(
+    command: type[Command], database: str, redis_url: str
+) -> None:
+    code, _, log = command(
+        *("up", "--roles", "indexer"),
+        DATABASE_URL=database,
+        REDIS_URL=redis_url,
+        INDEXER_PROCESSES="100",
+        SHARD_COUNT="100",
+    ).end()
+    assert code == 2
+    assert "headrace: 101 connections are planned and Postgres allows 97: set max_conn" in log
+    assert "starting processes=" not in log
 
 
 def test_up_starts_a_killed_process_again(

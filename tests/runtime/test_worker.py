@@ -129,6 +129,17 @@ def test_role_that_does_not_stop_is_ended_anyway(start: type[Started]) -> None:
     assert "did not stop within 4.5 s" in log
 
 
+def test_role_that_does_not_stop_is_ended_even_if_nobody_reads_its_log(
+    start: type[Started],
+) -> None:
+    one = start("deaf")
+    assert one.process.stderr
+    one.process.stderr.close()
+    one.process.stderr = None
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end()[0] == 1
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
