@@ -54,8 +54,8 @@ def test_every_built_role_has_its_number() -> None:
         (10, limits(100, of_role=9), "10 connections are planned and Postgres allows 9: give "
          "the user a CONNECTION LIMIT of 10 or more, or set INDEXER_PROCESSES to 49 or less"),
         (10, limits(100, of_role=10, of_database=0), "10 connections are planned and Postgres "
-         "allows 0: give the database a CONNECTION LIMIT of 10 or more, or set INDEXER_PROCESSES to "
-         "40 or less"),
+         "allows 0: give the database a CONNECTION LIMIT of 10 or more, or set INDEXER_PROCESSES "
+         "to 40 or less"),
     ],
 )  # fmt: skip
 def test_refused_is_what_can_never_be(
