@@ -12,7 +12,6 @@ import libipld
 
 from engine.core import wire
 
-
 _ACTIONS = ("create", "update", "delete")  # in the order of wire.Action
 
 
