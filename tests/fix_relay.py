@@ -189,6 +189,18 @@ def stall_after(count: int) -> Script:
     return script
 
 
+def up_to(last: int) -> Script:
+    """Send nothing beyond a seq, with the connection open."""
+
+    async def script(relay: Relay, ws: web.WebSocketResponse, cursor: int | None) -> None:
+        for seq, data in relay.log:
+            if (cursor or 0) < seq <= last:
+                await relay.send(ws, data)
+        await asyncio.Event().wait()
+
+    return script
+
+
 def repeat(count: int) -> Script:
     """Begin so many frames before the cursor."""
 

@@ -31,16 +31,19 @@ class Feed:
 
     ``rate`` is frames a second for each subscriber (0: as fast as the socket takes them). A
     subscriber that asks for frames before ``oldest_seq`` is told ``OutdatedCursor`` and gets
-    what is left. Off while 0: ``drop_every`` leaves out each frame whose place in the log is a
-    multiple of it, whoever asks; ``disconnect_every`` cuts the connection on which the n-th
-    frame was sent, counted over all subscribers; ``lag_seconds`` sends each frame so long after
-    it was there; ``restart_every`` closes all connections after each so many frames of the log
-    and goes on with new numbers, from 1, in which the last ``RESTART_OVERLAP`` frames are there
-    once more. ``faults`` counts what was done, by the names of ``faults.RELAY``.
+    what is left. Frames from the place ``hold_at`` on are held back for as long as it says so;
+    with ``disconnect`` that cuts a relay off for a while. Off while 0: ``drop_every`` leaves out
+    each frame whose place in the log is a multiple of it, whoever asks; ``disconnect_every``
+    cuts the connection on which the n-th frame was sent, counted over all subscribers;
+    ``lag_seconds`` sends each frame so long after it was there; ``restart_every`` closes all
+    connections after each so many frames of the log and goes on with new numbers, from 1, in
+    which the last ``RESTART_OVERLAP`` frames are there once more. ``faults`` counts what was
+    done, by the names of ``faults.RELAY``.
     """
 
     rate: float = 0.0
     oldest_seq: int = 0
+    hold_at: int | None = None
     drop_every: int = 0
     disconnect_every: int = 0
     lag_seconds: float = 0.0
@@ -139,7 +142,7 @@ class Feed:
         due, unsent = loop.time(), 0
         while life == self._life:
             frames = self.log()
-            if not frames.more(index):
+            if self._is_held(index) or not frames.more(index):
                 with contextlib.suppress(TimeoutError):
                     # Whoever else serves this log may make it grow without telling.
                     async with asyncio.timeout(_OBSERVE_SECONDS):
@@ -197,6 +200,9 @@ class Feed:
         return max(frames.after(cursor), oldest)
 
     # -- what goes wrong ----------------------------------------------------------------------
+
+    def _is_held(self, place: int) -> bool:
+        return self.hold_at is not None and place >= self.hold_at
 
     def _is_dropped(self, place: int) -> bool:
         if not self.drop_every or (place + 1) % self.drop_every:

@@ -94,11 +94,11 @@ async def test_a_silent_relay_is_replaced_and_taken_back_when_it_speaks(
     caplog.set_level(logging.INFO, logger="engine")
     pair.variables["INGESTER_SILENCE_TIMEOUT_SECONDS"] = "0.5"
     one, two = pair.relays
-    one.scripts += [fix_relay.stall_after(100), *[fix_relay.stall_after(0)] * 1000]
+    one.scripts += [fix_relay.up_to(100)] * 1000
     async with pair.running() as role:
+        await pair.reached(100, one)
         await pair.reached(OTHER_SEQS + 300, two)
         assert two.cursors[0] == 0
-        assert await pair.cursor(one) == 100
         back(one)
         await pair.reached(300, one)
         assert 100 in one.cursors[1:]
@@ -207,7 +207,7 @@ async def test_a_store_that_fails_says_nothing_about_the_relay(pair: Ingest) -> 
         async with pair.redis() as client:
             await client.client_kill_filter(_type="normal", skipme=True)
         await until(lambda: role._counters[one.host].reconnects["store"] >= 1)
-        await until(lambda: len(one.cursors) == 2)
+        await until(lambda: len(one.cursors) >= 2)
         carry(one, 10, start=301)
         await one.tell()
         await pair.reached(310)

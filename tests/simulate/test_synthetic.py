@@ -318,6 +318,22 @@ def unnumbered(frame: bytes) -> bytes:
     return repository.encode(header) + repository.encode(fields)
 
 
+async def test_held_frames_are_sent_when_they_are_let_go(server: Server) -> None:
+    server.hold_at = 30
+    live = log(made())
+    async with subscription(server.url, 0) as socket, asyncio.timeout(30):
+        for index in range(30):
+            assert await socket.receive_bytes() == live[index]
+        server.disconnect()
+        assert (await socket.receive()).type is not aiohttp.WSMsgType.BINARY
+    async with subscription(server.url, 0) as socket, asyncio.timeout(30):
+        for index in range(COUNT):
+            if index == 30:
+                assert server.sent == 60
+                server.hold_at = None
+            assert await socket.receive_bytes() == live[index]
+
+
 async def test_a_lagging_relay_has_the_same_frames_later() -> None:
     network = Synthetic(3, accounts=30)
     async with simulate.serve(network) as prompt, simulate.serve(network, lag_seconds=0.4) as late:
