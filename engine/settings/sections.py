@@ -44,8 +44,8 @@ class IngesterSettings(Section, frozen=True, kw_only=True):
         Meta(
             description="Read all relays at once; each event has its effect once. Off: read the "
             "first that answers. A relay that is silent, or gives no event, is passed over for the "
-            "next one, and taken back with the first event that it has again (it is tried each "
-            "`silence_timeout_seconds`)."
+            "next one, tried again each `silence_timeout_seconds`, and taken back when it brings "
+            "events and has come as far as the other."
         ),
     ] = True
     initial_cursor: Annotated[

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.roles.firehose import FirehoseRole
-from engine.roles.firehose.counters import RelayCounters, reaches_back
+from engine.roles.firehose.counters import RelayCounters, is_behind, reaches_back
 from engine.roles.firehose.order import Order
 from tests import fix_relay
 from tests.fix_ingest import Ingest, until
@@ -168,6 +168,31 @@ async def test_replaced_a_second_time_the_other_goes_on_at_its_own_cursor(pair: 
 
 
 @services
+async def test_a_relay_with_a_backlog_is_read_beside_the_other_until_it_is_level(
+    pair: Ingest,
+) -> None:
+    one, two = pair.relays
+    away(one)
+    async with pair.running() as role:
+        impatient(role)
+        await pair.reached(OTHER_SEQS + 300, two)
+        one.scripts[:] = [fix_relay.up_to(200)]
+        await pair.reached(200, one)
+        carry(two, 10, ahead=OTHER_SEQS, start=301)
+        await two.tell()
+        await pair.reached(OTHER_SEQS + 310, two)
+        assert active(role) == [two.host]
+        await drop(one)
+        await pair.reached(300, one)
+        assert active(role) == [two.host]
+        carry(one, 10, start=301)
+        await one.tell()
+        await until(lambda: active(role) == [one.host] and two.connected == 0)
+    assert two.cursors == [0]
+    assert await pair.cursor(one) == 310
+
+
+@services
 async def test_the_most_preferred_relay_that_answers_is_read(database: str, redis_url: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         relays = [await stack.enter_async_context(fix_relay.running(Relay())) for _ in range(3)]
@@ -277,9 +302,34 @@ async def test_turns() -> None:
     await asyncio.wait_for(order.turn("one"), 5)
     order.failed("two", "connect")
     await asyncio.wait_for(third, 5)
-    order.answered("two")
+    order.answered("two", is_level=False)
+    assert order.is_active("three")
+    order.answered("two", is_level=True)
     assert [order.is_active(host) for host in ("one", "two", "three")] == [False, True, False]
     assert [order.is_wanted(host) for host in ("one", "two", "three")] == [True, True, False]
+
+
+def test_a_trial_that_brings_events_comes_before_the_next() -> None:
+    order = Order(["one", "two", "three"], fan_in=False, retry_seconds=1)
+    order.failed("one", "connect")
+    order.answered("one", is_level=False)
+    order.failed("two", "silent")
+    assert order.is_active("one")
+    order.failed("one", "silent")
+    assert order.is_active("two")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "behind"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.001Z", True),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000Z", False),
+        (None, "2026-01-01T00:00:00Z", True),
+        ("2026-01-01T00:00:00Z", None, False),
+    ],
+)
+def test_being_behind(here: str | None, there: str | None, behind: bool) -> None:
+    assert is_behind(RelayCounters(last_time=here), RelayCounters(last_time=there)) == behind
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ class Chain:
     counters: RelayCounters
     executor: Executor
     progress: Callable[[], None]  # a data frame came
+    appended: Callable[[], None]  # and is durable, and counted
     is_wanted: Callable[[], bool]  # False: end with `Dismissed`
     covers: Callable[[str | None], bool] | None  # of the first event's time; None: no question
     note_gap: Callable[[int, int, str], Awaitable[None]]  # after seq, before seq, reason
@@ -300,6 +301,7 @@ class Chain:
         counters.rejected_ops += batch.counts.get("rejected", 0)
         if batch.last_time is not None:
             counters.last_time = batch.last_time
+            self.appended()
 
     async def _wait_while_full(self) -> None:
         appender, pressure = self.appender, self._pressure

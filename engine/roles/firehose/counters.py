@@ -119,6 +119,13 @@ def reaches_back(relays: Mapping[str, RelayCounters], first: str | None) -> bool
     return not read or (bool(known) and began is not None and began <= max(known))
 
 
+def is_behind(relay: RelayCounters, other: RelayCounters) -> bool:
+    """Whether a relay's last event is older than the other's; False where that has no time."""
+    there = _instant(other.last_time)
+    here = _instant(relay.last_time)
+    return there is not None and (here is None or here < there)
+
+
 def _instant(time: str | None) -> float | None:
     """Seconds since 1970; None where a relay's word for a time is none."""
     try:

@@ -4,8 +4,9 @@ With fan-in every relay is read always. Without it the list is an order of prefe
 is *active*, at first the first. When it falls silent or ends a connection without one event (it
 cannot be reached, refuses, has only errors), the next one is; after the last comes the
 first again. Relays that are preferred to the active one are tried again now and then by simply
-being read beside it, which costs nothing but duplicates; the first event that such a trial
-brings makes its relay the active one, and the other is let go once its last append is answered.
+being read beside it, which costs nothing but duplicates. A relay that was away for hours has
+hours to repeat, so it becomes the active one only when it is level with the one that is, or
+when that one fails; the other is let go once its last append is answered.
 
 A store that is away or full says nothing about a relay and changes nothing here.
 """
@@ -39,6 +40,7 @@ class Order:
         self._places = {host: place for place, host in enumerate(hosts)}
         self._hosts = list(hosts)
         self._active = 0
+        self._answering: set[str] = set()  # trials that bring events
         self._retry_at = dict.fromkeys(hosts, float("-inf"))
         self._changed = asyncio.Event()
 
@@ -50,8 +52,14 @@ class Order:
         """Whether this relay, if it is being read, may go on: it is active or preferred."""
         return not self.is_strict or self._places[host] <= self._active
 
+    @property
+    def active(self) -> str:
+        """The relay that is read, where there is an order; else the first."""
+        return self._hosts[self._active]
+
     async def turn(self, host: str) -> None:
         """Wait until this relay is active, or is preferred and due for a trial."""
+        self._answering.discard(host)
         while not self.is_active(host):
             pause = None
             if self.is_wanted(host):
@@ -62,30 +70,43 @@ class Order:
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
 
-    def answered(self, host: str) -> None:
-        """An event came from this relay: it takes back its place if it is preferred."""
-        if self.is_wanted(host) and not self.is_active(host):
-            instead_of = self._activate(self._places[host])
+    def answered(self, host: str, *, is_level: bool) -> None:
+        """Events of this relay are appended: it takes back its place if it is preferred.
+
+        `is_level` says that it has come as far as the active one.
+        """
+        if self.is_active(host) or not self.is_wanted(host):
+            return
+        self._answering.add(host)
+        if is_level:
+            instead_of = self._activate(host)
             logger.info(
                 "a preferred relay answers again: it is read, the other stands by %s",
                 log.fields(relay=host, instead_of=instead_of),
             )
 
     def failed(self, host: str, why: str) -> None:
-        """This relay fell silent or gave no event; the next one is active, if this one was."""
+        """This relay fell silent or gave no event; if it was active, another one is.
+
+        That is the most preferred of those that are just being tried and bring events, or the
+        next one.
+        """
         if not self.is_strict:
             return
+        self._answering.discard(host)
         self._retry_at[host] = time.monotonic() + self.retry_seconds
         if self.is_active(host):
-            self._activate((self._active + 1) % len(self._hosts))
+            following = self._hosts[(self._active + 1) % len(self._hosts)]
+            self._activate(min(self._answering, key=self._places.__getitem__, default=following))
             logger.warning(
                 "the relay is passed over: the next one takes over %s",
-                log.fields(relay=self._hosts[self._active], instead_of=host, why=why),
+                log.fields(relay=self.active, instead_of=host, why=why),
             )
 
-    def _activate(self, place: int) -> str:
+    def _activate(self, host: str) -> str:
         """Make another relay the active one; the name of the one that was."""
-        before, self._active = self._hosts[self._active], place
+        before, self._active = self.active, self._places[host]
+        self._answering.discard(host)
         self._changed.set()
         self._changed = asyncio.Event()
         return before

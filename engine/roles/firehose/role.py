@@ -40,6 +40,7 @@ from engine.roles.firehose.counters import (
     RelayCounters,
     Restart,
     State,
+    is_behind,
     places,
     reaches_back,
     totals,
@@ -246,7 +247,12 @@ class _Life:
     def _progress(self) -> None:
         self._brought_events = True
         self._upstream.reset()
-        self._role._order.answered(self._host)
+
+    def _appended(self) -> None:
+        order, counters = self._role._order, self._role._counters
+        if not order.is_active(self._host):
+            is_level = not is_behind(counters[self._host], counters[order.active])
+            order.answered(self._host, is_level=is_level)
 
     async def live(self) -> None:
         """Begin, connect, and carry frames until something ends it."""
@@ -304,6 +310,7 @@ class _Life:
                     counters=counters,
                     executor=role._executor,
                     progress=self._progress,
+                    appended=self._appended,
                     is_wanted=partial(role._order.is_wanted, host),
                     covers=partial(reaches_back, role._counters)
                     if role._order.is_strict and began.cursor == 0
