@@ -156,12 +156,10 @@ class Sql:
 
 @dataclass(frozen=True)
 class Resolve:
-    """The identity role has its turn. DID -> handle, None if it does not point back.
+    """The identity role looks up what is due of these DIDs."""
 
-    A DID that is not named has no document: its look-up fails.
-    """
-
-    handles: dict[str, str | None]
+    aliases: dict[str, str | None]  # as their documents say; None: no document, or a useless one
+    points: dict[str, str]  # where handles point to
 
 
 @dataclass(frozen=True)
@@ -176,13 +174,16 @@ Step = Event | Again | Sql | Resolve | Gone
 
 @dataclass(frozen=True)
 class Scenario:
-    """``rows`` is complete for the tables it names; of each row the columns that are given."""
+    """``rows`` is complete for the tables it names; of each row the columns that are given.
+
+    ``TABLE@TEXT`` is only the rows of a table that hold the text somewhere.
+    """
 
     id: str
     why: str
     steps: tuple[Step, ...]
     rows: Rows
-    lost: Sequence[tuple[str, str]] = ()
+    lost: Sequence[tuple[str | None, str]] = ()
 
     @property
     def entry(self) -> int:
@@ -191,8 +192,9 @@ class Scenario:
 
 
 def scenario(id: str, why: str, *steps: Step, lost: Any = (), **rows: list[Record]) -> Scenario:
-    """``lost`` are all dead letters, in pairs: path (short) and reason."""
-    return Scenario(id, why, steps, rows, [(full_path(path), reason) for path, reason in lost])
+    """``lost`` are all dead letters, in pairs: path (short; None for a whole event) and reason."""
+    dead = [(path and full_path(path), reason) for path, reason in lost]
+    return Scenario(id, why, steps, rows, dead)
 
 
 def C(path: str, record: bytes | None = None, /, **fields: Any) -> Op:  # noqa: N802
@@ -249,6 +251,13 @@ def sync(did: str, *, rev: str | None = None, at: str | None = None, **body: Any
 
 def again(first: int, last: int | None = None) -> Again:
     return Again(first, last or first)
+
+
+def resolve(aliases: dict[str, str | None], points: dict[str, str] | None = None) -> Resolve:
+    """Look up what is due; handles point back to who has them as an alias unless given."""
+    if points is None:
+        points = {alias.lower(): did for did, alias in aliases.items() if alias}
+    return Resolve(aliases, points)
 
 
 def mute(did: str, root: str) -> Sql:

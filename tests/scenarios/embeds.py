@@ -21,6 +21,7 @@ from tests.scenarios.dsl import (
     cid,
     commit,
     mentions,
+    op_cid,
     quoting,
     ref,
     reply,
@@ -161,6 +162,19 @@ EMBEDS: list[Scenario] = [
         commit(ALICE, C("post/1", embed=quoting(B))),
         **QUOTE_OF_B,
         post=[{"uri": uri, "violatesEmbeddingRules": None} for uri in (A, B)],
+    ),
+    scenario(
+        "s26-quotes-by-the-right-and-by-a-wrong-cid",
+        "the count is of what was named last, right or not",
+        commit(BOB, C("post/1")),
+        commit(ALICE, C("post/1", embed=quoting(B))),
+        commit(CAROL, C("post/1", embed=quoting(B) | {"record": {"uri": B, "cid": op_cid(1)}})),
+        commit(DAN, C("post/1", embed=quoting(B))),
+        post_agg=[counts(B, quotes=2)],
+        quote=[
+            {"uri": A, "subjectCid": cid()}, {"uri": R1, "subjectCid": op_cid(1)},
+            {"uri": R2, "subjectCid": cid()},
+        ],
     ),
     scenario(
         "s26-quote-of-unknown-post",

@@ -170,11 +170,13 @@ RECORDS: list[Scenario] = [
     *(
         scenario(
             f"s08-update-before-create-{name}",
-            "an update of what is not there creates it, but for declarations",
-            commit(ALICE, U(f"{name}/{rkey}", **fields)),
-            record=[] if table is None else [
-                {"uri": ALICE / f"{name}/{rkey}", "cid": op_cid(1), "indexedAt": T(1)}
-            ],
+            "the update creates and the create changes nothing; of declarations the reverse",
+            commit(ALICE, U(f"{name}/{rkey}", **fields, n=1)),
+            commit(ALICE, C(f"{name}/{rkey}", **fields, n=2)),
+            record=[{
+                "uri": ALICE / f"{name}/{rkey}", "cid": op_cid(1 if table else 2),
+                "indexedAt": T(1 if table else 2),
+            }],
             **({table: [{"uri": ALICE / f"{name}/{rkey}", "indexedAt": T(1)}]} if table else {}),
         )
         for name, (table, rkey, fields) in SAMPLES.items()

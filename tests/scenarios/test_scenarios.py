@@ -12,12 +12,32 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.scenarios import embeds, gates, posts, records
+from tests.scenarios import (
+    accounts,
+    embeds,
+    gates,
+    identity,
+    mutes,
+    posts,
+    profiles,
+    records,
+    subjects,
+)
 from tests.scenarios.dsl import Scenario
 from tests.scenarios.run import Message, World, interleaved
 
 SCENARIOS: dict[str, Scenario] = {}
-for each in (*records.RECORDS, *posts.POSTS, *embeds.EMBEDS, *gates.GATES):
+for each in (
+    *records.RECORDS,
+    *posts.POSTS,
+    *embeds.EMBEDS,
+    *gates.GATES,
+    *subjects.SUBJECTS,
+    *profiles.PROFILES,
+    *mutes.MUTES,
+    *identity.IDENTITY,
+    *accounts.ACCOUNTS,
+):
     assert each.id not in SCENARIOS, each.id
     SCENARIOS[each.id] = each
 
@@ -39,9 +59,10 @@ NOT_YET: frozenset[str] = frozenset(
     s25-embed-empty-gallery s25-embed-external s25-embed-thumb s25-embed-video
     s25-embed-video-with-alt s25-embed-unknown s25-embed-both-images s25-embed-both-no-image
     s25-embed-both-gallery s25-embed-both-external s25-embed-both-video s25-embed-both-unknown
-    s25-embed-both-record s26-quote s26-quote-of-unknown-post s26-quote-of-own-post
-    s26-two-quotes-with-different-cids s26-two-posts-of-one-cid s27-quoted-post-deleted
-    s27-quoted-post-updated s27-quoted-post-deleted-then-the-quote-deleted
+    s25-embed-both-record s26-quote s26-quotes-by-the-right-and-by-a-wrong-cid
+    s26-quote-of-unknown-post s26-quote-of-own-post s26-two-quotes-with-different-cids
+    s26-two-posts-of-one-cid s27-quoted-post-deleted s27-quoted-post-updated
+    s27-quoted-post-deleted-then-the-quote-deleted
     s27-quoted-post-updated-then-the-quote-deleted s27-quote-deleted s28-delete-of-a-full-post
     s28-delete-of-a-post-never-seen s28-update-of-a-post-never-seen
     s28-repost-after-an-update-of-a-post-never-seen s29-update-of-a-full-post
@@ -56,10 +77,49 @@ NOT_YET: frozenset[str] = frozenset(
     s34-gates-updated s36-postgate-before-the-quote s36-postgate-after-the-quote s36-own-quote
     s36-quote-with-media s36-unknown-rule s36-no-rules s36-postgate-deleted s36-late-postgate
     s37-violating-reply-with-mention-and-quote s37-violating-reply-that-quotes-its-parent
-    s37-violating-reply-liked
+    s37-violating-reply-liked s38-like-post s38-like-unknown-post s38-like-generator
+    s38-like-bare-did s38-like-by-handle s38-like-own-post s38-like-own-post-via-other
+    s38-like-via-other s38-like-via-own s38-like-via-same s38-repost-post
+    s38-repost-unknown-post s38-repost-generator s38-repost-bare-did s38-repost-by-handle
+    s38-repost-own-post s38-repost-own-post-via-other s38-repost-via-other s38-repost-via-own
+    s38-repost-via-same s39-like-second s39-like-winner-deleted s39-like-loser-deleted
+    s39-like-promoted-deleted s39-like-fourth s39-like-both-deleted
+    s39-like-winner-deleted-first s40-repost-second s40-repost-winner-deleted
+    s40-repost-loser-deleted s40-repost-promoted-deleted s40-repost-fourth
+    s40-repost-both-deleted s40-repost-winner-deleted-first s40-follow-second
+    s40-follow-winner-deleted s40-follow-loser-deleted s40-follow-promoted-deleted
+    s40-follow-fourth s40-follow-both-deleted s40-follow-winner-deleted-first s40-block-second
+    s40-block-winner-deleted s40-block-promoted-deleted s40-block-fourth s40-listblock-second
+    s40-listblock-winner-deleted s40-listblock-promoted-deleted s40-listblock-fourth
+    s40-listitem-second s40-listitem-winner-deleted s40-listitem-promoted-deleted
+    s40-listitem-fourth s40-verification-second s40-verification-winner-deleted
+    s40-verification-loser-deleted s40-verification-promoted-deleted s40-verification-fourth
+    s40-verification-both-deleted s40-verification-winner-deleted-first
+    s41-winner-moves-to-an-occupied-key s41-winner-moves-to-a-free-key
+    s41-loser-moves-to-a-free-key s41-loser-stays s41-promoted-winner-updated
+    s41-promoted-winner-updated-and-deleted s42-deleted-winner-comes-again
+    s42-winner-created-again-with-another-subject
+    s42-winner-created-again-with-an-occupied-subject s43-duplicate-with-a-row-is-not-promoted
+    s43-duplicate-moved-before-its-winner-goes s44-like-created-and-deleted
+    s44-everything-created-and-deleted s45-self-follow s45-follow-of-one-who-blocks
+    s45-follow-moved s47-joined-through-a-pack s47-joined-through-an-own-pack
+    s47-pack-removed-by-an-update s47-deleted-and-created s47-update-before-create
+    s49-verification s49-verification-updated s49-verification-deleted s49-verification-promoted
+    s51-like-in-a-muted-thread s51-repost-in-a-muted-thread s51-reply-in-a-muted-thread
+    s51-quote-of-a-muted-thread s51-like-of-a-reply-in-a-muted-thread s51-like-via-another
+    s51-reply-with-a-second-ancestor s51-mention-in-a-muted-thread s51-follow-of-one-who-mutes
+    s51-mute-of-another-root s52-update-of-a-reply-in-a-muted-thread
+    s52-update-of-a-like-never-seen s53-like-before-the-post-of-a-muted-thread
+    s53-like-after-the-post-of-a-muted-thread-is-gone s54-unmuted s54-muted-between
+    s61-two-hundred-ops s62-many-ops-on-few-records s64-everything-again s59-deleted-and-hosted
+    s59-deleted-with-everything s59-what-others-said-of-a-deleted-account
+    s59-deleted-before-any-record s59-created-again s59-next-touch-of-counts
+    s59-chain-of-duplicates s60-deletion-between-related-events
     """.split()
 )
 """What the engine does not do yet; to be emptied."""
+
+ELSEWHERE = {63: "random logs: tests/collections/test_fold_model.py"}
 
 WAYS = {"one batch": 0.0, "a batch for each event": 1.0, "batches cut at random": 0.4}
 
@@ -95,7 +155,7 @@ async def test_scenario(world: World, scenario: Scenario) -> None:
 
 
 def test_every_hazard_has_a_scenario() -> None:
-    assert {each.entry for each in SCENARIOS.values()} >= set(range(1, 38))
+    assert {each.entry for each in SCENARIOS.values()} == set(range(1, 66)) - ELSEWHERE.keys()
     assert SCENARIOS.keys() >= NOT_YET
 
 
