@@ -10,7 +10,7 @@ a reply                its parent, if that is there also the parent's ancestors 
                        way; its root; its thread's gate; if that has rules about follows or
                        lists, the follows and list items that would matter
 a quoting post         the gate of each post of others that any version of it quotes
-feed item of a repost  the post that is reposted, if it is another's
+feed item of a repost  the posts that any version of it reposts, if they are another's
 quote                  the quoted post, if it is another's
 notification           the post that tells it, as above (but a mention: by nothing); with thread
                        mutes of its recipient also the post that it is about
@@ -78,7 +78,10 @@ class Stability:
             case "post":
                 return self._is_post_stable(row["uri"], row["indexedAt"])
             case "feed_item":
-                return row["type"] == "post" or self._is_left_alone(row["postUri"], row["uri"])
+                return row["type"] == "post" or all(
+                    self._is_left_alone(subject, row["uri"])
+                    for subject in self._subjects(row["uri"])
+                )
             case "quote":
                 return self._is_left_alone(row["subject"], row["uri"])
             case "notification":
@@ -132,6 +135,11 @@ class Stability:
             return True
         return post not in self._versions or self._is_created_once(post)
 
+    def _subjects(self, uri: str) -> set[str]:
+        """What any version of a repost reposts."""
+        subjects = [version.record.get("subject") for version in self._versions.get(uri, [])]
+        return {str(subject["uri"]) for subject in subjects if isinstance(subject, dict)}
+
     def _is_post_stable(self, uri: str, time: str) -> bool:
         return self._is_reply_stable(uri, time) and self._is_quoting_stable(uri, time)
 
@@ -147,7 +155,7 @@ class Stability:
         for root, parent in self._replies_of(uri):
             if parent not in self._versions or not parent:
                 continue
-            if uris.collection(parent) != uris.POST or parent in (uri, *below):
+            if not _is_post(parent) or parent in (uri, *below):
                 return False
             if not self._is_settled(parent, time) or not self._is_settled(root, time):
                 return False
@@ -161,9 +169,11 @@ class Stability:
     ) -> bool:
         """Whether the verdict by a thread's gate is; ``is_hiding`` asks for hidden replies too."""
         owner, replier = _host(root), _host(uri)
-        if not self._is_settled(root, time) or uris.collection(root) != uris.POST:
+        if not _is_post(root):
             return root not in self._versions
-        gate = uris.threadgate_of(root)
+        if not self._is_settled(root, time):
+            return False
+        gate = root.replace(f"/{uris.POST}/", f"/{uris.THREADGATE}/", 1)
         if gate not in self._versions or (owner == replier and not is_hiding):
             return True
         if not self._is_settled(gate, time):
@@ -230,6 +240,10 @@ class Stability:
         return {(root, parent) for root, parent in found if parent}
 
 
+def _is_post(uri: str) -> bool:
+    return uri.split("/")[3:4] == [uris.POST]
+
+
 def _host(uri: str) -> str:
     try:
         return uris.host(uri)
@@ -254,7 +268,7 @@ def _quoted(record: dict[str, Any]) -> list[tuple[str, str]]:
             match part:
                 case {"record": {"uri": str(uri), "cid": str(cid)}}:
                     found.append((uri, cid))
-    return [(uri, cid) for uri, cid in found if f"/{uris.POST}/" in uri]
+    return [(uri, cid) for uri, cid in found if _is_post(uri)]
 
 
 def differing(

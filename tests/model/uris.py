@@ -11,7 +11,7 @@ THREADGATE = "app.bsky.feed.threadgate"
 POSTGATE = "app.bsky.feed.postgate"
 
 _URI = re.compile(
-    r"(?:at://)?(did:[a-z0-9:%-]+|[a-z0-9][a-z0-9.:-]*)(/[^?#\s]*)?(\?[^#\s]+)?(#\S+)?",
+    r"at://(did:[a-z0-9:%-]+|[a-z0-9][a-z0-9.:-]*)(/[^?#\s]*)?(\?[^#\s]+)?(#\S+)?",
     re.IGNORECASE | re.ASCII,
 )
 
