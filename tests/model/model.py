@@ -44,7 +44,7 @@ class Model:
     """The whole state; ``apply`` events in order, then read ``tables``.
 
     Args:
-        mutes: (DID, uri of a thread's root) pairs, fixed.
+        mutes: (DID, uri of a thread's root) pairs.
         resolve: What look-ups of handles answer; without it every look-up fails.
         is_hosted: Whether a DID's host still has its repository when a deletion is announced.
         now: The clock, seconds since 1970; None lets nothing be from the future.
@@ -80,6 +80,14 @@ class Model:
             for row in found["notification"]
         ]
         return found
+
+    def mute(self, mutes: Iterable[tuple[str, str]]) -> None:
+        """From now on these threads are muted, and no others."""
+        self._processor.mutes = frozenset(mutes)
+
+    def look_up(self, did: str) -> None:
+        """Try once more what is due for a DID."""
+        self._accounts.look_up(did)
 
     def apply(self, event: Event) -> None:
         match event:

@@ -21,7 +21,7 @@ class Processor:
 
     def __init__(self, tables: Tables, mutes: Mutes) -> None:
         self._tables = tables
-        self._mutes = mutes
+        self.mutes = mutes
         self.judged_again = 0
         """How many posts a late referent reopened."""
 
@@ -67,8 +67,8 @@ class Processor:
                 told = collection.told(tables, row, {post["uri"] for post in again.told})
             else:
                 told = collection.told_of_insert(tables, row)
-            notifications.write(tables, self._mutes, told)
-            self.judged_again += late.judge_again(tables, self._mutes, again)
+            notifications.write(tables, self.mutes, told)
+            self.judged_again += late.judge_again(tables, self.mutes, again)
             return
         occupant = collection.occupant(tables, written)
         if occupant is not None and occupant != uri:
@@ -138,7 +138,7 @@ class Processor:
         told, are_old_gone = collection.told_of_delete(self._tables, old, new)
         if are_old_gone:
             self._tables.delete_where("notification", recordUri=old["uri"])
-        notifications.write(self._tables, self._mutes, told)
+        notifications.write(self._tables, self.mutes, told)
 
 
 def _read(collection: Plain, uri: str, time: str, op: Op) -> Written:

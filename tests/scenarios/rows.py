@@ -1,6 +1,9 @@
-"""Expected rows, each with the columns that tell it from others."""
+"""Expected rows, each with the columns that tell it from others; and the comparison."""
 
 from __future__ import annotations
+
+import json
+from collections import Counter
 
 from tests.scenarios.dsl import CREATED, Record
 
@@ -52,3 +55,28 @@ def uris(*found: str) -> list[Record]:
 def loser(uri: str, winner: str) -> Record:
     """A row of ``duplicate_record``."""
     return {"uri": uri, "duplicateOf": winner}
+
+
+def differences(what: str, expected: list[Record], got: list[Record]) -> list[str]:
+    """Which rows are missing and which too many, by the columns that are expected.
+
+    Two values are the wall clock's: of a tombstone's time it counts whether it has one, and
+    when a verification was found to be gone does not count.
+    """
+    names = list(expected[0]) if expected else []
+    assert all(list(row) == names for row in expected), f"columns of {what} vary"
+    seen = [_without_clock(row) for row in got]
+    want = Counter(map(repr, expected))
+    have = Counter(repr({name: row[name] for name in names} if names else row) for row in seen)
+    return [f"{what}: missing {row}" for row in sorted((want - have).elements())] + [
+        f"{what}: extra {row}" for row in sorted((have - want).elements())
+    ]
+
+
+def _without_clock(row: Record) -> Record:
+    shown = {name: json.dumps(v) if isinstance(v, list) else v for name, v in row.items()}
+    if "deletedAt" in shown:
+        shown["deleted"] = shown.pop("deletedAt") is not None
+    if shown.get("reason") == "unverified":
+        shown["sortAt"] = "*"
+    return shown

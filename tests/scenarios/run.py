@@ -25,7 +25,7 @@ from engine.roles.indexer.stages import Stages
 from engine.settings import Settings
 from tests.collections import commits
 from tests.native import frames
-from tests.scenarios import dsl
+from tests.scenarios import dsl, rows
 
 SHARDS = 16
 RELAY = "relay.test"
@@ -268,12 +268,12 @@ class World:
     async def _resolve(self, step: dsl.Resolve) -> None:
         """Look up all that is due and named, in the order in which it was asked for."""
         lookup = identities.Lookup(cast("Any", _Documents(step.aliases)), _Handles(step.points))
-        rows = await self._identity.fetch(
+        asked = await self._identity.fetch(
             "SELECT did, seq, time, attempts FROM headrace.identity_due"
             " WHERE did = ANY($1) ORDER BY seq",
             list(step.aliases),
         )
-        for row in rows:
+        for row in asked:
             due = identities.Due(*row)
             try:
                 handle = await lookup.handle(due)
@@ -287,17 +287,12 @@ class World:
     async def differences(self, run: Bound) -> list[str]:
         """What is there and should not be, and what should be and is not."""
         found: list[str] = []
-        for table, expected in run.scenario.rows.items():
-            names = list(expected[0]) if expected else []
-            assert all(list(row) == names for row in expected), f"columns of {table} vary"
-            table, _, part = table.partition("@")
-            rows = await self._rows(table, part or run.mark)
-            got = [repr({name: row[name] for name in names} if names else row) for row in rows]
-            found += _diff(table, list(map(repr, expected)), got)
+        for name, expected in run.scenario.rows.items():
+            table, _, part = name.partition("@")
+            found += rows.differences(name, expected, await self._rows(table, part or run.mark))
         letters = await self._rows("headrace.dead_letter", run.mark)
-        wanted = [repr(each) for each in run.scenario.lost]
-        got = [repr((row["path"], row["reason"])) for row in letters]
-        return found + _diff("dead letters", wanted, got)
+        lost = [{"path": path, "reason": reason} for path, reason in run.scenario.lost]
+        return found + rows.differences("dead letters", lost, letters)
 
     async def snapshot(self) -> dict[str, list[str]]:
         """Every row of the data plane, in no order of ours."""
@@ -314,33 +309,12 @@ class World:
 
     async def _rows(self, table: str, mark: str) -> list[dict[str, Any]]:
         schema, _, name = f"public.{table}".rpartition(".")
-        rows = await self._identity.fetch(
+        found = await self._identity.fetch(
             f'SELECT * FROM {schema.removeprefix("public.") or "public"}."{name}" t'
             " WHERE t::text LIKE $1",
             f"%{mark}%",
         )
-        return [_readable(dict(row)) for row in rows]
-
-
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    """Without the wall clock: of a tombstone's time only whether it has one."""
-    if "deletedAt" in row:
-        row["deleted"] = row.pop("deletedAt") is not None
-    if row.get("reason") == "unverified":
-        row["sortAt"] = "*"
-    return row
-
-
-def _diff(what: str, expected: list[str], got: list[str]) -> list[str]:
-    expected, got = sorted(expected), sorted(got)
-    missing = list(expected)
-    extra = []
-    for row in got:
-        if row in missing:
-            missing.remove(row)
-        else:
-            extra.append(row)
-    return [f"{what}: missing {row}" for row in missing] + [f"{what}: extra {row}" for row in extra]
+        return [dict(row) for row in found]
 
 
 def interleaved(runs: list[Bound], rng: random.Random) -> Iterator[Any]:
