@@ -1,4 +1,4 @@
-"""Every process says once a second in Redis that it lives, and what it is doing.
+"""Every process says in Redis that it lives and what it is doing, each second and at each change.
 
 Told, not trusted: nothing but ``headrace status`` reads it. A process that cannot
 reach Redis simply falls silent.
@@ -17,7 +17,13 @@ import redis.asyncio
 import redis.exceptions
 
 INTERVAL_SECONDS = 1.0
+
+LOOK_SECONDS = 0.1
+"""How soon another state is told."""
+
 FAREWELL_SECONDS = 1.0
+"""How long the last beat may take."""
+
 EXPIRE_SECONDS = 10
 """A process that is silent for this long is gone from the report."""
 
@@ -52,16 +58,17 @@ async def beat(
         url: of Redis.
         key: of the heartbeat.
         facts: what does not change.
-        report: what does; asked at each beat.
+        report: what does; asked often, for a beat comes early when its ``state`` is another.
         over: ends it.
     """
     client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2.0, socket_timeout=2.0)
     started = time.time()
     try:
         while not over.is_set():
+            now = report()
             said = {
                 "state": "running",
-                **report(),
+                **now,
                 **facts,
                 "pid": os.getpid(),
                 "started_at": started,
@@ -70,9 +77,11 @@ async def beat(
             # The role itself says what is wrong with Redis.
             with contextlib.suppress(redis.exceptions.RedisError, OSError):
                 await client.set(key, orjson.dumps(said), ex=EXPIRE_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_SECONDS):
-                    await over.wait()
+            state, due = now.get("state"), time.monotonic() + INTERVAL_SECONDS
+            while not over.is_set() and time.monotonic() < due and report().get("state") == state:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await over.wait()
     finally:
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             async with asyncio.timeout(0.5):

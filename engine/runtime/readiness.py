@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 READY = {"running", "backpressure"}
 """States of a process that does its job, or would if there were room for more."""
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 
 REPORT_SECONDS = 30.0
 """How often a process is named that is still not ready."""

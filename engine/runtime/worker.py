@@ -54,7 +54,7 @@ class Role(Protocol):
         """Work until `stop` is set; return with everything closed."""
 
     def report(self) -> Mapping[str, object]:
-        """What its heartbeat tells ``headrace status``; called once a second."""
+        """What its heartbeat tells ``headrace status``; cheap, for it is called often."""
 
 
 def build(spec: ProcessSpec, settings: Settings) -> Role:

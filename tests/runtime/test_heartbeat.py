@@ -25,6 +25,24 @@ async def test_beat_ends_soon_whenever_it_is_over(redis_url: str, turns: int) ->
         assert await client.get("h:key") is None
 
 
+async def test_another_state_is_told_before_the_next_second(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 600.0)
+    state = {"state": "starting"}
+    async with (
+        heartbeat.kept(redis_url, "h:key", {}, lambda: state),
+        redis.asyncio.Redis.from_url(redis_url) as client,
+        asyncio.timeout(20),
+    ):
+        for word in ("starting", "running"):
+            state["state"] = word
+            while (text := await client.get("h:key")) is None or (
+                orjson.loads(text)["state"] != word
+            ):
+                await asyncio.sleep(0.01)
+
+
 async def test_processes_of_two_hosts_are_heard_both(redis_url: str) -> None:
     keys = Keys("h:")
     specs = [ProcessSpec("indexer", 0, None, host) for host in ("a", "b")]

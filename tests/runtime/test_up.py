@@ -123,7 +123,9 @@ def test_process_that_does_not_become_ready_shows_in_the_status(
     assert ours["state"] == "not all ready"
     assert ours["not_ready"]["firehose"] in set(State) - {State.STREAMING, State.FULL}
     _, out, _ = command("status", **stores).end()
-    assert re.search(r"^process up/\d+@\S+: not all ready, .*, firehose is \w+$", out, re.MULTILINE)
+    assert re.search(
+        r"^process up/\d+@\S+: not all ready, .*, firehose is [\w ]+$", out, re.MULTILINE
+    )
     code, _, log = up.end(signal.SIGTERM)
     assert code == 0
     assert "up ready process=" not in log

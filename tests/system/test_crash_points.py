@@ -50,7 +50,7 @@ async def test_kill_9_at_this_point_leaves_the_same_tables(
             relay.publish(frame)
         settle(run, network.frames.last_seq)
     log = run.log.read_text()
-    for words in ("failpoint armed", f"failpoint {point} reached", "exit=SIGKILL"):
+    for words in ("failpoint armed", f'exit=SIGKILL said="failpoint {point} reached"'):
         assert log.count(words) == 1, words
     assert differences(shared, NETWORK, database) == ""
     await accounts.add_up(database, redis_url, at_least=3001)

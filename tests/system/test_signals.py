@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from engine import simulate
-from engine.adapters import embedded, launch
 from engine.runtime.worker import STOP_SECONDS
 from engine.simulate.server import Server
 from tests.system.deployment import (
@@ -19,11 +18,8 @@ from tests.system.deployment import (
     Process,
     alive,
     descendants,
-    past,
     progress,
-    settle,
 )
-from tests.system.golden import differences
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 
@@ -125,36 +121,3 @@ def test_up_ends_in_order_at_full_speed(
     assert "killing" not in log
     assert cursor(redis_url) > 0
     assert cursor(redis_url) < relay.network.frames.last_seq or entries(redis_url) > 0
-
-
-@pytest.mark.golden
-def test_killed_supervisor_leaves_nothing_and_the_next_one_goes_on(
-    shared: Path, short_dir: Path, tmp_path: Path
-) -> None:
-    data = short_dir / "killed"
-    with simulate.serve_in_thread(simulate.load(shared / "golden"), rate=600) as relay:
-        extra = {"DATA_DIR": str(data)}
-        up = Deployment(relay.settings, "", "", log=tmp_path / "up.log", extra=extra)
-        for seq in (300, 1000):
-            up.start()
-            up.wait_for(f"seq {seq}", past(seq), 60)
-            below = descendants(up.pid)
-            assert len(below) >= 8  # the roles, Postgres with its own, Valkey
-            up.signal(signal.SIGKILL)
-            up.wait(5)
-            gone_by = time.monotonic() + 10
-            while any(map(alive, below)) and time.monotonic() < gone_by:
-                time.sleep(0.02)
-            assert [pid for pid in below if alive(pid)] == []
-            assert not launch.is_locked(data / "postgres" / "lock")
-            assert not launch.is_locked(data / "valkey" / "lock")
-        with up:
-            settle(up, relay.network.frames.last_seq)
-            assert up.says("made the tables")
-            database = embedded.Postgres(data, run_as=launch.DIRECT).url
-            assert differences(shared, "golden", database) == ""
-    assert not embedded.Valkey(data).socket.exists()
-    assert up.log.read_text().count("made the tables") == 1
-    assert len(relay.cursors) == 3
-    assert relay.cursors[0] == 0
-    assert all(cursor and cursor >= 300 for cursor in relay.cursors[1:])
