@@ -15,21 +15,25 @@ not late). Everything below concerns only posts for which X is late.
    ===============  ==========================================================================
    X                verdicts
    ===============  ==========================================================================
-   post             ``invalidReplyRoot`` of replies with X as parent; where that changes, of
-                    their replies too, and so on down; ``violatesThreadGate`` of replies with
-                    X as root (its mentions may allow them)
-   threadgate       ``violatesThreadGate`` of replies whose root is the gate's
-   postgate         ``violatesEmbeddingRules`` of the posts that quote the gate's post
+   post             ``invalidReplyRoot`` of replies with X as parent. Where that changes,
+                    ``violatesThreadGate`` as well (the gate may have come while the reply hung
+                    on nothing, and a root's mentions may allow), and so on with their replies
+   threadgate       ``violatesThreadGate`` of the thread's replies: whatever hangs on the gate's
+                    post over any number of parents, and names it as its root
+   postgate         ``violatesEmbeddingRules`` of the posts that have a quote of the gate's post
    ===============  ==========================================================================
 
    The columns are written as an insert writes them: ``invalidReplyRoot`` and
    ``violatesThreadGate`` both, or both NULL; ``violatesEmbeddingRules`` true or NULL.
+   All of this is found by the keys that the data plane has: parents of posts, subjects of
+   quotes. Nothing is known of a thread's replies over a parent that never came.
 2. *Counts.* Where ``violatesThreadGate`` changed, replyCount of the reply's parent is made anew.
 3. *Notifications.* For every post with a changed verdict, every reply below X (X among its four
-   nearest ancestors) and every reply in X's thread if X is a gate: those that its insert would
-   produce now are added, unless its recipient already has one of that post, or has muted
-   the thread. A gate also takes away: what of the reply's (threadgate) or quoter's (postgate)
-   reason the insert would not produce now goes. A post only adds.
+   nearest ancestors) and every reply or quote that a gate X concerns: those that its insert would
+   produce now are added, unless the recipient already has one of that post, or has muted
+   the thread. A gate also takes away what the insert would not produce now: a threadgate among
+   the replies', a postgate among the quotes'. So does a verdict that turns to violating. A post
+   by itself only adds.
 
 Nothing else is done: ``indexedAt``, feed items, quotes, OP threads and own flags stay. The
 insert of X tells about its replies what the reference tells, but not of those judged again here.
@@ -54,8 +58,8 @@ class Again:
 
     time: str = ""
     parent: list[Row] = field(default_factory=list)
-    root: list[Row] = field(default_factory=list)
-    quoted: list[Row] = field(default_factory=list)
+    gated: list[Row] = field(default_factory=list)
+    quoting: list[Row] = field(default_factory=list)
     told: list[Row] = field(default_factory=list)
     takes: str | None = None  # the reason of which a gate takes notifications away
 
@@ -87,56 +91,65 @@ def named_by(tables: Tables, uri: str, time: str) -> Again:
     kind = uris.collection(uri)
     if kind == uris.POST:
         below = [post for depth, post in posts.descendants(tables, uri) if depth < posts.DEPTH]
-        return Again(
-            time,
-            parent=later(tables.where("post", replyParent=uri)),
-            root=later(tables.where("post", replyRoot=uri)),
-            told=later(below),
-        )
+        children = tables.where("post", replyParent=uri)
+        return Again(time, parent=later(children), told=later(below))
+    post = uri.replace(f"/{kind}/", f"/{uris.POST}/", 1)
     if kind == uris.THREADGATE:
-        roots = {post["replyRoot"] for post in tables.all("post") if post["replyRoot"]}
-        gated = [root for root in sorted(roots) if uris.threadgate_of(root) == uri]
-        found = [post for root in gated for post in tables.where("post", replyRoot=root)]
-        return Again(time, root=later(found), told=later(found), takes="reply")
+        gated = later([reply for reply in _thread(tables, post) if reply["replyRoot"] == post])
+        return Again(time, gated=gated, told=gated, takes="reply")
     if kind == uris.POSTGATE:
-        embeds = [
-            row for row in tables.all("post_embed_record")
-            if uris.collection(row["embedUri"]) == uris.POST
-            and uris.postgate_of(row["embedUri"]) == uri
-        ]  # fmt: skip
-        rows = [tables.get("post", row["postUri"]) for row in embeds]
-        found = [post for post in rows if post is not None]
-        return Again(time, quoted=later(found), told=later(found), takes="quote")
+        rows = [tables.get("post", row["uri"]) for row in tables.where("quote", subject=post)]
+        quoting = later([row for row in rows if row is not None])
+        return Again(time, quoting=quoting, told=quoting, takes="quote")
     return NOTHING
+
+
+def _thread(tables: Tables, root: str) -> list[Row]:
+    """All that hangs on a post, which itself need not be there."""
+    found: dict[str, Row] = {}
+    work = [root]
+    while work:
+        for reply in tables.where("post", replyParent=work.pop(0)):
+            if reply["uri"] not in found:
+                found[reply["uri"]] = reply
+                work.append(reply["uri"])
+    return list(found.values())
 
 
 def judge_again(tables: Tables, mutes: Mutes, again: Again) -> int:
     """Do as the rule says; returns how many posts were concerned."""
-    concerned = {post["uri"]: None for post in again.told}
-    work = [(post["uri"], True, False) for post in again.parent]
-    work += [(post["uri"], False, True) for post in again.root]
+    concerned = {post["uri"]: {again.takes} for post in again.told}
+    work = [post["uri"] for post in again.parent]
     while work:
-        uri, reply, gate = work.pop(0)
-        old = _now(tables, uri)
-        new = posts.judge(tables, old, reply=reply, gate=gate)
-        if bool(new["violatesThreadGate"]) != bool(old["violatesThreadGate"]):
-            concerned[uri] = None
-            aggregates.replies(tables, new["replyParent"])
-        if bool(new["invalidReplyRoot"]) != bool(old["invalidReplyRoot"]):
-            concerned[uri] = None
-            below = tables.where("post", replyParent=uri)
-            work += [(post["uri"], True, False) for post in below if is_late(again.time, post)]
-    for post in again.quoted:
+        old = _now(tables, work.pop(0))
+        new = posts.judge(tables, old, reply=True, gate=False)
+        if bool(new["invalidReplyRoot"]) == bool(old["invalidReplyRoot"]):
+            continue
+        concerned.setdefault(old["uri"], set())
+        _judge_by_gate(tables, new, concerned)
+        below = tables.where("post", replyParent=old["uri"])
+        work += [post["uri"] for post in below if is_late(again.time, post)]
+    for post in again.gated:
+        _judge_by_gate(tables, _now(tables, post["uri"]), concerned)
+    for post in again.quoting:
         posts.judge_quote(tables, post["uri"])
-    for uri in concerned:
-        _tell_again(tables, mutes, _now(tables, uri), again.takes)
+    for uri, takes in concerned.items():
+        _tell_again(tables, mutes, _now(tables, uri), takes)
     return len(concerned)
 
 
-def _tell_again(tables: Tables, mutes: Mutes, post: Row, takes: str | None) -> None:
+def _judge_by_gate(tables: Tables, old: Row, concerned: dict[str, set[str | None]]) -> None:
+    new = posts.judge(tables, old, reply=False, gate=True)
+    if bool(new["violatesThreadGate"]) != bool(old["violatesThreadGate"]):
+        aggregates.replies(tables, new["replyParent"])
+        if new["violatesThreadGate"]:
+            concerned[new["uri"]].add("reply")
+
+
+def _tell_again(tables: Tables, mutes: Mutes, post: Row, takes: set[str | None]) -> None:
     wanted = posts.notifications(tables, post)
     for row in tables.where("notification", recordUri=post["uri"]):
-        if row["reason"] == takes and not any(_same(row, want) for want in wanted):
+        if row["reason"] in takes and not any(_same(row, want) for want in wanted):
             tables.delete("notification", row)
     held = {row["did"] for row in tables.where("notification", recordUri=post["uri"])}
     notifications.write(tables, mutes, [row for row in wanted if row["did"] not in held])

@@ -89,7 +89,11 @@ class Model:
         """Try once more what is due for a DID."""
         self._accounts.look_up(did)
 
+    def has_record(self, uri: str) -> bool:
+        return self._tables.get("record", uri) is not None
+
     def apply(self, event: Event) -> None:
+        """Apply one event, after all that came before."""
         match event:
             case Commit():
                 self._commit(event)

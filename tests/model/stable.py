@@ -9,7 +9,7 @@ row                    judged by
 a reply                its parent, if that is there also the parent's ancestors in the same
                        way; its root; its thread's gate; if that has rules about follows or
                        lists, the follows and list items that would matter
-a quoting post         the gate of each post of others that any version of it quotes
+a quoting post         the gates of the posts of others that any version of it quotes
 feed item of a repost  the posts that any version of it reposts, if they are another's
 quote                  the quoted post, if it is another's
 notification           the post that tells it, as above (but a mention: by nothing); with thread
@@ -19,11 +19,19 @@ post_agg               replyCount: the gates of all replies; quoteCount: every q
 =====================  ====================================================================
 
 All else (records, follows, likes, duplicates, embeds, OP threads, statuses, other counts) follows
-from one repository alone and is always stable. Stricter than "one version, older": follows, list
-items and parents that are no posts must not exist at all, for none of them reopens a verdict
-(``late``). An account's deletion counts as another version of all its records, and what it
-was told is unstable. Times are compared as in ``late``. Commits that a rev makes duplicates are
-no input. Handles that several DIDs claim are not looked at: give them to one.
+from one repository alone and is always stable.
+
+Where this is stricter than "one version, older", ``late`` would find no way to the row:
+
+* parents that are no posts, and follows and list items that a gate names, must not exist at
+  all, for none of them reopens a verdict;
+* in a thread with a gate a reply must hang on the root: each parent is an accepted post that
+  names the same root, up to the root, which is no reply;
+* a post that quotes under a gate must have a single quote, and the quoted post no second version.
+
+An account's deletion counts as another version of all its records, and what it was told is
+unstable. Times are compared as in ``late``. Commits that a rev makes duplicates are no input.
+Handles that several DIDs claim are not looked at: give each to one.
 """
 
 from __future__ import annotations
@@ -39,6 +47,7 @@ from engine.core import codec
 from tests.model import uris
 from tests.model.events import Account, Commit, Event
 from tests.model.late import instant
+from tests.model.model import Model
 from tests.model.store import Rejected, Row
 
 _FOLLOW_RULES = {"followerRule", "followingRule"}
@@ -64,13 +73,18 @@ class Stability:
         self._quotes: dict[str, set[tuple[str, str]]] = defaultdict(set)  # uri -> (quote, cid)
         self._quoted_cids: dict[str, set[str]] = defaultdict(set)  # cid -> uris
         self._muting = {did for did, _ in mutes}
+        self._accepted: set[str] = set()
+        model = Model()
         revs: dict[str, str] = {}
         for event in events:
+            model.apply(event)
             if isinstance(event, Account) and event.status == "deleted" and not event.active:
                 self._deleted.add(event.did)
             if isinstance(event, Commit) and event.rev > revs.get(event.did, ""):
                 revs[event.did] = event.rev
                 self._read(event)
+                written = [f"at://{event.did}/{op.path}" for op in event.ops]
+                self._accepted.update(filter(model.has_record, written))
 
     def is_stable(self, table: str, row: Row) -> bool:
         """Whether this row, by its key, must be the same in every order."""
@@ -111,7 +125,7 @@ class Stability:
                 case uris.POST:
                     _, parent = _reply(record)
                     self._replies[parent].add(uri)
-                    for quoted, cid in _quoted(record):
+                    for quoted, cid in filter(lambda quote: _is_post(quote[0]), _quoted(record)):
                         self._quotes[quoted].add((uri, cid))
                         self._quoted_cids[cid].add(quoted)
 
@@ -176,7 +190,7 @@ class Stability:
         gate = root.replace(f"/{uris.POST}/", f"/{uris.THREADGATE}/", 1)
         if gate not in self._versions or (owner == replier and not is_hiding):
             return True
-        if not self._is_settled(gate, time):
+        if not self._is_settled(gate, time) or not self._hangs_on(uri, root, time):
             return False
         allow = self._versions[gate][0].record.get("allow")
         for rule in allow if isinstance(allow, list) else []:
@@ -188,13 +202,35 @@ class Stability:
                 return False
         return True
 
+    def _hangs_on(self, uri: str, root: str, time: str, below: tuple[str, ...] = ()) -> bool:
+        """Whether a thread's gate can find a reply, and a missing parent the gate."""
+        if any(_reply(version.record)[1] for version in self._versions.get(root, [])):
+            return False
+        for named, parent in self._replies_of(uri):
+            if named != root or parent in (uri, *below):
+                return False
+            if parent == root:
+                continue
+            if not {root, parent} <= self._accepted:
+                return False
+            if not _is_post(parent) or not self._is_settled(parent, time):
+                return False
+            above = self._versions[parent][0].time
+            if not self._hangs_on(parent, root, above, (*below, uri)):
+                return False
+        return True
+
     def _is_quoting_stable(self, uri: str, time: str) -> bool:
-        quoted = {
-            to for version in self._versions.get(uri, []) for to, _ in _quoted(version.record)
-        }
-        return all(
-            _host(to) == _host(uri) or self._is_settled(uris.postgate_of(to), time) for to in quoted
-        )
+        for version in self._versions.get(uri, []):
+            quoted = _quoted(version.record)
+            gates = [uris.postgate_of(to) for to, _ in quoted if _host(to) != _host(uri)]
+            if not any(gate in self._versions for gate in gates):
+                continue
+            if len(quoted) > 1 or not self._is_settled(gates[0], time):
+                return False
+            if not self._is_left_alone(quoted[0][0], uri):
+                return False
+        return True
 
     def _is_notification_stable(self, row: Row) -> bool:
         if row["did"] in self._deleted or row["author"] in self._deleted:
@@ -268,7 +304,7 @@ def _quoted(record: dict[str, Any]) -> list[tuple[str, str]]:
             match part:
                 case {"record": {"uri": str(uri), "cid": str(cid)}}:
                     found.append((uri, cid))
-    return [(uri, cid) for uri, cid in found if _is_post(uri)]
+    return found
 
 
 def differing(

@@ -12,9 +12,7 @@ from tests.model.logs import (
     BOB,
     CAROL,
     DAN,
-    FOLLOW,
     applied,
-    drop,
     follow,
     post,
     postgate,
@@ -107,18 +105,18 @@ def test_a_gate_made_after_the_replies_leaves_them_alone() -> None:
     assert row(model, "post", ROOT)["hasThreadGate"] is True
 
 
-def test_a_late_parent_does_not_undo_the_verdict_of_a_gate() -> None:
+def test_a_gate_that_came_while_a_reply_hung_on_nothing_is_not_forgotten() -> None:
     events = [
         put(ALICE, "root", post(), 1),
-        put(ALICE, "root", threadgate(ROOT, ["followingRule"]), 2),
+        put(ALICE, "root", threadgate(ROOT, []), 2),
         put(BOB, "reply", post(ROOT), 3),
-        put(ALICE, "f", follow(CAROL), 4),
         put(CAROL, "deeper", post(REPLY, ROOT), 5),
-        drop(ALICE, "f", 6, FOLLOW),
+        put(DAN, "last", post(DEEPER, ROOT), 6),
     ]
-    late = applied(events[n] for n in (0, 1, 3, 4, 5, 2))
-    assert flags(late, DEEPER) == (None, None, None)
-    assert (BOB, "reply", REPLY) in told(late, DEEPER)
+    late = applied(events[n] for n in (4, 3, 0, 1, 2))
+    assert flags(late, DEEPER) == (False, True, None)
+    assert told(late, uri(DAN, "last")) == set()
+    assert comparable(late) == comparable(applied(events))
 
 
 def test_updates_follows_and_deletes_reopen_nothing() -> None:
