@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,15 @@ def test_a_second_ingester_of_the_deployment_is_refused(
     network, log = shared / "golden-gates", tmp_path / "up.log"
     with deployed(network, log, database, redis_url) as (run, relay):
         run.wait_for("seq 100", past(100))
+        [pid] = run.pids("firehose")
+        heard = []
         with firehose(run) as second:
+            while second.process is not None and second.process.poll() is None:
+                heard.append(run.pids("firehose"))  # the newcomer does not speak for the first
+                time.sleep(0.2)
             assert second.wait(30) == 2
+        assert len(heard) > 5
+        assert all(pids == [pid] for pids in [*heard, run.pids("firehose")])
         assert "another firehose of this deployment is at work" in run.tail()
         settle(run, relay.network.frames.last_seq)
     assert differences(shared, "golden-gates", database) == ""
