@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from engine.collections.declare import Collection, Column, Source, blob, plain, text
+from engine.collections.declare import (
+    Collection,
+    Column,
+    Notice,
+    Notices,
+    Source,
+    blob,
+    plain,
+    text,
+)
 
 PROFILE = plain(
     "app.bsky.actor.profile",
@@ -15,6 +24,17 @@ PROFILE = plain(
     Column("createdAt", Source.TEXT_OR_NOW, "createdAt"),
     self_only=True,
     insert_uris=("joinedViaStarterPack.uri",),
+    notices=Notices(
+        (
+            Notice(
+                "starterpack-joined",
+                "joinedViaStarterPack.uri",
+                verbatim=True,
+                at_event=True,
+            ),
+        ),
+        stay=True,
+    ),
 )
 
 LABELER = plain("app.bsky.labeler.service", "labeler", self_only=True)

@@ -37,6 +37,8 @@ class Source(StrEnum):
     PLAIN_JSON = "plain_json"  # JSON.stringify of the value at a path, NULL where absent
     TEXTS = "texts"  # list of text at a path, NULL where absent or empty
     EMBED = "embed"  # filled by the row code of a post
+    FOLD = "fold"  # made by the fold
+    FLAG = "flag"  # judged by the fold, after the record's own columns
 
 
 class Type(StrEnum):
@@ -47,6 +49,7 @@ class Type(StrEnum):
     JSONB = "jsonb"
     VARCHARS = "character varying[]"
     TEXTS = "text[]"
+    BOOLEAN = "boolean"
 
 
 _PATH_SOURCES = {
@@ -75,7 +78,9 @@ class Column(msgspec.Struct, frozen=True):
         """Refuse a path where none is used, and none where one is."""
         if bool(self.path) != (self.source in _PATH_SOURCES):
             raise ValueError(f"column {self.name}: source {self.source} and path {self.path!r}")
-        if (self.source is Source.TEXTS) != (self.type in _LIST_TYPES):
+        lists = (self.source is Source.TEXTS) != (self.type in _LIST_TYPES)
+        flags = (self.source is Source.FLAG) != (self.type is Type.BOOLEAN)
+        if lists or flags:
             raise ValueError(f"column {self.name}: {self.source} cannot be {self.type}")
 
 
@@ -97,6 +102,11 @@ def plain_json(name: str) -> Column:
 def texts(name: str) -> Column:
     """A list of text; ``jsonb`` in the reference's schema, an array in some databases."""
     return Column(name, Source.TEXTS, name, Type.JSONB, (Type.VARCHARS, Type.TEXTS))
+
+
+def flag(name: str) -> Column:
+    """A judgement about the record: true, false or NULL."""
+    return Column(name, Source.FLAG, type=Type.BOOLEAN)
 
 
 def record_key() -> tuple[Column, Column, Column]:
@@ -137,6 +147,51 @@ class Belongs(msgspec.Struct, frozen=True):
     same_rkey: bool = False  # and must have the record's own rkey
 
 
+class Count(msgspec.Struct, frozen=True):
+    """A number that the rows of a collection add up to."""
+
+    table: str  # post_agg or profile_agg
+    column: str
+    key: str  # column of the collection's unique key that names whose number it is
+
+
+class Skip(StrEnum):
+    """What is left unsaid when the recipient is the author."""
+
+    NOTHING = "nothing"
+    THIS = "this"
+    ALL = "all"  # this notification, and those declared after it
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A notification that an inserted row makes."""
+
+    reason: str
+    path: str  # inside the record: an at-uri, whose host is told; or a DID
+    about: bool = True  # the at-uri is the subject; False: a DID, and there is none
+    own: Skip = Skip.NOTHING
+    verbatim: bool = False  # the subject is not re-printed
+    at_event: bool = False  # dated by the event, not by the earlier of event and record
+
+
+class Notices(msgspec.Struct, frozen=True):
+    """What a collection tells whom."""
+
+    made: tuple[Notice, ...]
+    stay: bool = False  # what was told stays told when the record goes
+    undone: str | None = None  # reason of what the first recipient is told when the row goes
+
+
+class Role(StrEnum):
+    """Collections whose effects on other rows need code (``native/src/fold``)."""
+
+    PLAIN = "plain"
+    POST = "post"
+    REPOST = "repost"
+    THREADGATE = "threadgate"
+    POSTGATE = "postgate"
+
+
 class Embed(msgspec.Struct, frozen=True):
     """A side table of a post; ``kind`` is the word that ``native/src/post.rs`` knows."""
 
@@ -158,13 +213,19 @@ class Collection(msgspec.Struct, frozen=True):
     # host is the repository itself: nobody is notified of his own doing.
     insert_uris: tuple[str, ...] = ()
     embeds: tuple[Embed, ...] = ()
+    counts: tuple[Count, ...] = ()
+    notices: Notices | None = None
+    role: Role = Role.PLAIN
 
     def __post_init__(self) -> None:
-        """Refuse keys that are not columns."""
+        """Refuse keys that are not columns, and counts of what is not in the key."""
         names = [column.name for column in self.table.columns] if self.table else []
         missing = [name for name in self.unique if name not in names]
         if missing:
             raise ValueError(f"{self.nsid}: unique key {missing} is no column")
+        strange = [count.key for count in self.counts if count.key not in self.unique]
+        if strange:
+            raise ValueError(f"{self.nsid}: counts by {strange}, which is not in the unique key")
 
 
 def plain(
@@ -175,6 +236,9 @@ def plain(
     self_only: bool = False,
     belongs: Belongs | None = None,
     insert_uris: tuple[str, ...] = (),
+    counts: tuple[Count, ...] = (),
+    notices: Notices | None = None,
+    role: Role = Role.PLAIN,
 ) -> Collection:
     """A collection whose row is the record's key, these columns and the two times."""
     every = (*record_key(), *columns)
@@ -188,6 +252,9 @@ def plain(
         belongs=belongs,
         uris=(belongs.path,) if belongs else (),
         insert_uris=insert_uris,
+        counts=counts,
+        notices=notices,
+        role=role,
     )
 
 
@@ -204,11 +271,45 @@ RECORD = Table(
 """The generic row of every record. Some databases have a column ``rev`` beside these."""
 
 
+DERIVED = (
+    Table(
+        "feed_item",
+        tuple(
+            Column(name, Source.FOLD)
+            for name in ("uri", "cid", "type", "postUri", "originatorDid", "sortAt")
+        ),
+    ),
+    Table(
+        "quote",
+        tuple(
+            Column(name, Source.FOLD)
+            for name in ("uri", "cid", "subject", "subjectCid", "createdAt", "indexedAt")
+        ),
+    ),
+    Table(
+        "duplicate_record",
+        tuple(Column(name, Source.FOLD) for name in ("uri", "cid", "duplicateOf", "indexedAt")),
+    ),
+    Table(
+        "notification",
+        tuple(
+            Column(name, Source.FOLD)
+            for name in (
+                "did", "author", "recordUri", "recordCid", "reason", "reasonSubject", "sortAt",
+            )
+        ),
+        key=(),
+    ),
+)  # fmt: skip
+"""Tables whose rows are made of several records; ``native/src/fold`` fills these columns."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Everything that the crate and the SQL need to know, for one database."""
 
     record: Table
     collections: tuple[Collection, ...]
+    derived: tuple[Table, ...] = DERIVED
 
     def encode(self) -> bytes:
         """The plan as the crate reads it."""
@@ -221,6 +322,7 @@ class Plan(msgspec.Struct, frozen=True):
             if collection.table:
                 found[collection.table.name] = collection.table
             found.update((embed.table.name, embed.table) for embed in collection.embeds)
+        found.update((table.name, table) for table in self.derived)
         return found
 
 

@@ -8,10 +8,16 @@ from engine.collections.declare import (
     Belongs,
     Collection,
     Column,
+    Count,
     Embed,
+    Notice,
+    Notices,
+    Role,
+    Skip,
     Source,
     Table,
     blob,
+    flag,
     plain,
     plain_json,
     record_key,
@@ -45,8 +51,14 @@ POST = Collection(
             texts("tags"),
             CREATED_AT,
             INDEXED_AT,
+            flag("invalidReplyRoot"),
+            flag("violatesThreadGate"),
+            flag("violatesEmbeddingRules"),
+            flag("hasThreadGate"),
+            flag("hasPostGate"),
         ),
     ),
+    role=Role.POST,
     uris=("reply.root.uri",),
     embeds=(
         _embed("images", "post_embed_image", "position", "imageCid", "alt", key=("position",)),
@@ -72,6 +84,13 @@ LIKE = plain(
     *_SUBJECT,
     unique=("subject", "creator"),
     insert_uris=("subject.uri", "via.uri"),
+    counts=(Count("post_agg", "likeCount", "subject"),),
+    notices=Notices(
+        (
+            Notice("like", "subject.uri", own=Skip.ALL),
+            Notice("like-via-repost", "via.uri", own=Skip.THIS),
+        )
+    ),
 )
 
 REPOST = plain(
@@ -80,6 +99,14 @@ REPOST = plain(
     *_SUBJECT,
     unique=("creator", "subject"),
     insert_uris=("subject.uri", "via.uri"),
+    counts=(Count("post_agg", "repostCount", "subject"),),
+    notices=Notices(
+        (
+            Notice("repost", "subject.uri", own=Skip.ALL),
+            Notice("repost-via-repost", "via.uri", own=Skip.THIS),
+        )
+    ),
+    role=Role.REPOST,
 )
 
 GENERATOR = plain(
@@ -100,6 +127,7 @@ THREADGATE = plain(
     text("postUri", "post"),
     unique=("postUri",),
     belongs=_OWN_POST,
+    role=Role.THREADGATE,
 )
 
 POSTGATE = plain(
@@ -108,6 +136,7 @@ POSTGATE = plain(
     text("postUri", "post"),
     unique=("postUri",),
     belongs=_OWN_POST,
+    role=Role.POSTGATE,
 )
 
 FEED = (POST, LIKE, REPOST, GENERATOR, THREADGATE, POSTGATE)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from engine.collections.declare import Belongs, Column, Source, blob, plain, plain_json, text
+from engine.collections.declare import (
+    Belongs,
+    Column,
+    Count,
+    Notice,
+    Notices,
+    Source,
+    blob,
+    plain,
+    plain_json,
+    text,
+)
 from engine.core.wire import Reason
 
 FOLLOW = plain(
@@ -10,6 +21,11 @@ FOLLOW = plain(
     "follow",
     text("subjectDid", "subject"),
     unique=("creator", "subjectDid"),
+    counts=(
+        Count("profile_agg", "followersCount", "subjectDid"),
+        Count("profile_agg", "followsCount", "creator"),
+    ),
+    notices=Notices((Notice("follow", "subject", about=False),)),
 )
 
 BLOCK = plain(
@@ -55,6 +71,7 @@ VERIFICATION = plain(
     text("handle"),
     text("displayName"),
     unique=("subject", "creator"),
+    notices=Notices((Notice("verified", "subject", about=False),), stay=True, undone="unverified"),
 )
 
 GRAPH = (FOLLOW, BLOCK, LIST, LISTITEM, LISTBLOCK, STARTERPACK, VERIFICATION)

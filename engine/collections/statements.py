@@ -36,11 +36,11 @@ def _one_of(number: int) -> str:
     return f"= ANY((SELECT {_array(number)})::text[])"
 
 
-def lookup_rows(table: Table, unique: tuple[str, ...] = ()) -> str:
-    """Which of these uris have a row, and what their unique keys are. $1 uris."""
-    columns = ", ".join(quoted(name) for name in ("uri", *unique))
+def lookup_rows(table: Table, columns: tuple[str, ...] = ()) -> str:
+    """Which of these uris have a row, and what these columns of theirs are. $1 uris."""
+    told = ", ".join(quoted(name) for name in ("uri", *columns))
     return (
-        f"SELECT coalesce(json_agg(json_build_array({columns})), '[]')::text\n"
+        f"SELECT coalesce(json_agg(json_build_array({told})), '[]')::text\n"
         f"FROM {quoted(table.name)}\n"
         f"WHERE uri {_one_of(1)}"
     )
@@ -93,7 +93,7 @@ def of_collection(collection: Collection) -> tuple[dict[str, str], dict[str, str
     table = collection.table
     if table is None:
         return {}, {}
-    lookups = {f"{_LOOKUP_PREFIX}{table.name}": lookup_rows(table, collection.unique)}
+    lookups = {f"{_LOOKUP_PREFIX}{table.name}": lookup_rows(table, ("cid", *collection.unique))}
     if collection.unique:
         lookups[f"{_LOOKUP_PREFIX}{table.name}_key"] = lookup_keys(table, collection.unique)
     tables = (table, *(embed.table for embed in collection.embeds))
@@ -108,7 +108,9 @@ def build(plan: Plan, schema: str, state_schema: str) -> Statements:
         schema: of the data plane, for COPY; statements reach it by ``search_path``.
         state_schema: of Headrace's own tables.
     """
-    named = sql.load("indexer", state=state_schema)
+    named: dict[str, str] = {}
+    for file in ("indexer", "lookups", "shared"):
+        named |= sql.load(file, state=state_schema)
     lookups = {name: text for name, text in named.items() if name.startswith(_LOOKUP_PREFIX)}
     writes = {name: text for name, text in named.items() if name not in lookups}
     lookups["lookup_record"] = lookup_rows(plan.record)
@@ -118,6 +120,9 @@ def build(plan: Plan, schema: str, state_schema: str) -> Statements:
         of_lookups, of_writes = of_collection(collection)
         lookups |= of_lookups
         writes |= of_writes
+    for table in plan.derived:
+        if table.key:
+            writes[f"delete_{table.name}"] = delete_rows(table)
     copies = {
         name: (schema, name, tuple(column.name for column in table.columns))
         for name, table in plan.tables().items()

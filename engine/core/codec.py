@@ -130,22 +130,33 @@ Plan = _native.Plan
 ``lexicons.documents``; ``ValueError`` names what is wrong with them.
 
 ``decode(shards, now=...)`` reads what waits in some shards: per shard its number, the
-highest seq already held of each ``host/generation``, and entries in stream order. They are
-copied. ``now``, in seconds since 1970, is the clock that judges revs and dates undated
-profiles. Raises ``UnknownEnvelopeError``; what is wrong with a record is an outcome.
+highest seq already held of each ``host/generation``, entries in stream order, and whether more
+waits in the stream. They are copied. What comes after the last entry of a shard where more waits
+is left out, whatever its shard, so that batches follow one another in order of effect. ``now``,
+in seconds since 1970, is the clock that judges revs and dates undated profiles. Raises
+``UnknownEnvelopeError``; what is wrong with a record is an outcome.
 """
 
 Batch = _native.Batch
 """Decoded entries in order of effect; immutable, so it can be folded again.
 
 ``ops`` is everything in it in the accounts' sense, repetitions included; ``entries`` counts
-stream entries; ``weights()`` is what each shard's stream is relieved of: shard, entries,
-events (the ops carried, one at least for each entry), bytes of entries.
+stream entries; ``weights()`` is what each shard's stream is relieved of: shard, entries (as many
+from the first on are taken), events (the ops carried, one at least for each entry), bytes.
 
-``lookups()`` names what must be known first, with one array literal for each parameter; the
-answers go to ``fold(known, voided)`` under the same names, each as the JSON text that the
-look-up returned (``ValueError`` if one is missing). ``voided`` are ops that Postgres refused,
-by number, with its words: they fold as if they had never been there.
+``known(trusting=...)`` begins to gather the rows that matter to it; what is known then goes to
+``fold(known, voided)`` (``ValueError`` for another batch's). ``voided`` are ops that Postgres
+refused, by number, with its words: they fold as if they had never been there.
+"""
+
+Known = _native.Known
+"""The rows that exist, of those that matter to one batch; learned in rounds, then only read.
+
+``wanted()`` names what to look up now, with one array literal for each parameter, and is empty
+when everything is known; the answers go to ``learn([(name, answer), ...])``, each the JSON text
+that the look-up returned (``ValueError`` if it is none). If it is ``trusting``, a record is not
+looked up where the protocol proves that it did not exist: its repository may lie, and Postgres
+then refuses the row as one that exists.
 """
 
 Changes = _native.Changes

@@ -10,6 +10,7 @@ pub mod car;
 pub mod cbor;
 pub mod cid;
 pub mod crypto;
+pub mod dag_json;
 pub mod datetime;
 pub mod entry;
 pub mod filter;

@@ -7,7 +7,7 @@ mod document;
 
 use std::collections::HashMap;
 
-use document::{CollectionDocument, PlanDocument, TableDocument};
+use document::{CollectionDocument, NoticesDocument, PlanDocument, TableDocument};
 use serde::Deserialize;
 
 use crate::cbor::Value;
@@ -70,6 +70,10 @@ pub enum Source {
     PlainJson(Path),
     Texts(Path),
     Embed,
+    /// Made by the fold.
+    Fold,
+    /// Judged by the fold; after all other columns of its table.
+    Flag,
 }
 
 /// How a column is encoded.
@@ -85,6 +89,8 @@ pub enum Type {
     Varchars,
     #[serde(rename = "text[]")]
     Texts,
+    #[serde(rename = "boolean")]
+    Boolean,
 }
 
 #[derive(Debug)]
@@ -108,6 +114,94 @@ pub struct Belongs {
     pub same_rkey: bool,
 }
 
+/// Collections whose effects on other rows need code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[default]
+    Plain,
+    Post,
+    Repost,
+    Threadgate,
+    Postgate,
+}
+
+/// What is left unsaid when the recipient is the author.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skip {
+    Nothing,
+    This,
+    /// This notification, and those declared after it.
+    All,
+}
+
+/// A notification that an inserted row makes.
+#[derive(Debug)]
+pub struct Notice {
+    pub reason: String,
+    /// An at-uri whose host is told; or a DID.
+    pub path: Path,
+    /// The at-uri is the subject.
+    pub about: bool,
+    pub own: Skip,
+    /// The subject is not printed anew.
+    pub verbatim: bool,
+    /// Dated by the event, not by the earlier of event and record.
+    pub at_event: bool,
+}
+
+#[derive(Debug)]
+pub struct Notices {
+    pub made: Vec<Notice>,
+    /// What was told stays told when the record goes.
+    pub stay: bool,
+    /// Reason of what the recipient of the first is told when the row goes.
+    pub undone: Option<String>,
+}
+
+/// A number that rows add up to: which one, and where the unique key names whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    pub tally: Tally,
+    /// Position in the unique key.
+    pub key: usize,
+}
+
+/// The numbers that are kept, in the order of the statements' parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tally {
+    Likes,
+    Replies,
+    Reposts,
+    Followers,
+    Follows,
+    Posts,
+}
+
+impl Tally {
+    fn named(table: &str, column: &str) -> Option<Self> {
+        Some(match (table, column) {
+            ("post_agg", "likeCount") => Self::Likes,
+            ("post_agg", "replyCount") => Self::Replies,
+            ("post_agg", "repostCount") => Self::Reposts,
+            ("profile_agg", "followersCount") => Self::Followers,
+            ("profile_agg", "followsCount") => Self::Follows,
+            ("profile_agg", "postsCount") => Self::Posts,
+            _ => return None,
+        })
+    }
+}
+
+/// Tables whose rows are made of several records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Derived {
+    pub feed_item: TableId,
+    pub quote: TableId,
+    pub duplicate_record: TableId,
+    pub notification: TableId,
+}
+
 #[derive(Debug)]
 pub struct Collection {
     pub nsid: String,
@@ -124,6 +218,9 @@ pub struct Collection {
     /// At-uris that only an inserted row takes apart, until one is the repository's own.
     pub insert_uris: Vec<Path>,
     pub embeds: Vec<(EmbedKind, TableId)>,
+    pub counts: Vec<Count>,
+    pub notices: Option<Notices>,
+    pub role: Role,
 }
 
 /// Every table and collection of one database.
@@ -133,6 +230,7 @@ pub struct Plan {
     pub tables: Vec<Table>,
     pub collections: Vec<Collection>,
     by_nsid: HashMap<String, usize>,
+    pub derived: Derived,
 }
 
 impl Plan {
@@ -143,10 +241,21 @@ impl Plan {
             tables: vec![document.record.compile()?],
             collections: Vec::new(),
             by_nsid: HashMap::new(),
+            derived: Derived::default(),
         };
         for collection in document.collections {
             plan.add(collection)?;
         }
+        for table in document.derived {
+            plan.add_table(table)?;
+        }
+        let id = |name| plan.table_named(name).unwrap_or(usize::MAX);
+        plan.derived = Derived {
+            feed_item: id("feed_item"),
+            quote: id("quote"),
+            duplicate_record: id("duplicate_record"),
+            notification: id("notification"),
+        };
         Ok(plan)
     }
 
@@ -166,6 +275,21 @@ impl Plan {
         for embed in document.embeds {
             embeds.push((embed.kind, self.add_table(embed.table)?));
         }
+        let mut counts = Vec::new();
+        for count in document.counts {
+            let tally = Tally::named(&count.table, &count.column);
+            let key = document.unique.iter().position(|name| *name == count.key);
+            match tally.zip(key) {
+                Some((tally, key)) => counts.push(Count { tally, key }),
+                None => {
+                    return Err(PlanError::Column {
+                        table: count.table,
+                        column: count.column,
+                        problem: "is no count by a column of the unique key",
+                    })
+                }
+            }
+        }
         let position = self.collections.len();
         self.collections.push(Collection {
             nsid: document.nsid,
@@ -181,6 +305,9 @@ impl Plan {
                 .map(|path| Path::new(path))
                 .collect(),
             embeds,
+            counts,
+            notices: document.notices.map(NoticesDocument::compile),
+            role: document.role,
         });
         match self.by_nsid.insert(name.clone(), position) {
             None => Ok(()),
@@ -218,6 +345,10 @@ impl Plan {
         collection
             .table
             .filter(|_| is_self || !collection.self_only)
+    }
+
+    pub fn table_named(&self, name: &str) -> Option<TableId> {
+        self.tables.iter().position(|table| table.name == name)
     }
 
     pub fn table_name(&self, table: TableId) -> &str {

@@ -35,6 +35,8 @@ class ShardEntries:
     shard: int
     ids: list[bytes]
     entries: list[bytes]
+    is_cut: bool = False
+    """More waits in the stream: what comes after these must wait too."""
 
     @property
     def last_id(self) -> str:
@@ -49,8 +51,8 @@ class ShardEntries:
     def cut(self, at: int) -> tuple[ShardEntries, ShardEntries]:
         """The entries before ``at`` and the others."""
         return (
-            ShardEntries(self.shard, self.ids[:at], self.entries[:at]),
-            ShardEntries(self.shard, self.ids[at:], self.entries[at:]),
+            ShardEntries(self.shard, self.ids[:at], self.entries[:at], is_cut=True),
+            ShardEntries(self.shard, self.ids[at:], self.entries[at:], is_cut=self.is_cut),
         )
 
 
@@ -87,6 +89,7 @@ class Reader:
         self._batch_bytes = batch_bytes
         self._batch_size = batch_size
         self._entry_bytes = float(_FIRST_GUESS_BYTES)
+        self._kept: dict[int, ShardEntries] = {}
 
     async def read(self, after: dict[int, str], block_ms: int) -> list[ShardEntries]:
         """Entries after the given ids, at most about ``batch_bytes``; empty after ``block_ms``.
@@ -102,10 +105,39 @@ class Reader:
         count = min(_MAX_COUNT, max(_MIN_COUNT, int(share / self._entry_bytes)))
         # One each at least: who is cut off first would never be read under load.
         count = min(count, max(1, self._batch_size // len(after)))
+        kept, self._kept = self._kept, {}
+        wanting = {
+            shard: kept[shard].last_id if shard in kept else last_id
+            for shard, last_id in after.items()
+            if shard not in kept or len(kept[shard].entries) < count
+        }
+        fresh = await self._read(wanting, count, 0 if kept else block_ms) if wanting else {}
+        result = []
+        for shard in after:
+            ids, entries = fresh.get(shard, ([], []))
+            is_cut = shard not in wanting or len(ids) == count
+            if shard in kept:
+                ids, entries = kept[shard].ids + ids, kept[shard].entries + entries
+            if ids:
+                result.append(ShardEntries(shard, ids, entries, is_cut))
+        entries_read = sum(len(part.entries) for part in result)
+        if entries_read:
+            seen = sum(part.size_bytes for part in result) / entries_read
+            # Larger ones are believed at once: a read has no limit of bytes but this guess.
+            self._entry_bytes = max(seen, self._entry_bytes + (seen - self._entry_bytes) / 4)
+        return result
+
+    def keep(self, rest: list[ShardEntries]) -> None:
+        """Give the next read what this one could not use, beginning after the ids read to."""
+        self._kept = {part.shard: part for part in rest}
+
+    async def _read(
+        self, after: dict[int, str], count: int, block_ms: int
+    ) -> dict[int, tuple[list[bytes], list[bytes]]]:
+        """Ids and entries of each shard that has any; does not wait if ``block_ms`` is 0."""
         names = [self._keys.stream(self._source, shard) for shard in after]
-        read = resp.pack(
-            "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *names, *after.values()
-        )
+        block = ("BLOCK", block_ms) if block_ms else ()
+        read = resp.pack("XREAD", "COUNT", count, *block, "STREAMS", *names, *after.values())
         reply, mark = await self._conn.execute(read + resp.pack("GET", self._keys.epoch), 2)
         for answer in (reply, mark):
             if isinstance(answer, Exception):
@@ -113,18 +145,10 @@ class Reader:
         if mark != self._mark:
             raise errors.StreamsTorn(f"the epoch in Redis is {mark!r}, ours is {self._mark!r}")
         shard_by_name = dict(zip((name.encode() for name in names), after, strict=True))
-        result = [
-            ShardEntries(
-                shard_by_name[name], [item[0] for item in items], [item[1][1] for item in items]
-            )
+        return {
+            shard_by_name[name]: ([item[0] for item in items], [item[1][1] for item in items])
             for name, items in (reply or ())
-        ]
-        entries = sum(len(part.entries) for part in result)
-        if entries:
-            seen = sum(part.size_bytes for part in result) / entries
-            # Larger ones are believed at once: a read has no limit of bytes but this guess.
-            self._entry_bytes = max(seen, self._entry_bytes + (seen - self._entry_bytes) / 4)
-        return result
+        }
 
 
 async def inspect(

@@ -36,9 +36,15 @@ _NUMBER = re.compile(r"\d+")
 class Refused(Exception):
     """Postgres refused a row or a statement; nothing of the batch was written."""
 
-    def __init__(self, message: str, changes: codec.Changes | None = None) -> None:
-        """``changes`` of which a row was refused; None for a statement."""
+    def __init__(
+        self, message: str, changes: codec.Changes | None = None, *, exists: bool = False
+    ) -> None:
+        """``changes`` of which a row was refused; None for a statement.
+
+        ``exists`` if one with its key is there already.
+        """
         super().__init__(message)
+        self.exists = exists
         self.message = message
         self.changes = changes
         self.ops: dict[int, str] = {}

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import asyncpg
 
     from engine.adapters import resp
-    from engine.core import codec, streams
-    from engine.roles.indexer.reader import Reader, ShardEntries
-    from engine.roles.indexer.writer import Writer
+    from engine.core import streams
+    from engine.roles.indexer.reader import Reader
+    from engine.roles.indexer.writer import Decoded, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -97,13 +97,15 @@ class Session:
                     await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if stop.is_set():
                     return
-                batch, decoded = reading.result()
-                for part in batch:
-                    self._read_to[part.shard] = part.last_id
+                decoded = reading.result()
+                if decoded is not None:
+                    for part in decoded.parts:
+                        self._read_to[part.shard] = part.last_id
+                    self.reader.keep(decoded.rest)
                 reading = self._start_read()
                 if decoded is not None:
                     failpoints.passing("after_read")
-                    await self._commit(batch, decoded)
+                    await self._commit(decoded)
                 with self.stages(Stage.UPKEEP):
                     await self._upkeep()
                     if await share() != self.writer.lease.shards:
@@ -114,17 +116,17 @@ class Session:
                 with contextlib.suppress(asyncio.CancelledError, errors.HeadraceError):
                     await task
 
-    def _start_read(self) -> asyncio.Task[tuple[list[ShardEntries], codec.Batch | None]]:
+    def _start_read(self) -> asyncio.Task[Decoded | None]:
         """Read and decode the next batch while the present one is written: two in memory."""
 
-        async def read() -> tuple[list[ShardEntries], codec.Batch | None]:
-            batch = await self.reader.read(self._read_to, BLOCK_MS)
-            return batch, await self.writer.decode(batch) if batch else None
+        async def read() -> Decoded | None:
+            parts = await self.reader.read(self._read_to, BLOCK_MS)
+            return await self.writer.decode(parts) if parts else None
 
         return asyncio.create_task(read())
 
-    async def _commit(self, batch: list[ShardEntries], decoded: codec.Batch) -> None:
-        done = await self.writer.write(batch, decoded)
+    async def _commit(self, decoded: Decoded) -> None:
+        done = await self.writer.write(decoded)
         now = time.monotonic()
         for shard, (events, size) in done.weights.items():
             entry_id = self.writer.positions[shard].entry_id

@@ -13,6 +13,7 @@ Where that does not help the batch is cut in two.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
@@ -58,6 +59,15 @@ class Committed:
     """Shard -> events and bytes of the committed entries."""
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A batch that is ready to be written, and what must wait for the next one."""
+
+    parts: list[ShardEntries]
+    rest: list[ShardEntries]
+    batch: codec.Batch
+
+
 @dataclass
 class Writer:
     """Writes the batches of one owner. Positions are moved in place after each commit."""
@@ -73,7 +83,7 @@ class Writer:
     """Unix seconds; judges revs from the future."""
     stages: Stages
 
-    async def decode(self, batch: list[ShardEntries]) -> codec.Batch:
+    async def decode(self, parts: list[ShardEntries]) -> Decoded:
         """Read, validate and order the entries of a batch; needs no store.
 
         May run while an earlier batch is being written. What that batch holds is
@@ -83,15 +93,24 @@ class Writer:
         Raises:
             UnknownEnvelope: an entry is of a newer version.
         """
-        shards = [(part.shard, self.positions[part.shard].held(), part.entries) for part in batch]
+        shards = [
+            (part.shard, self.positions[part.shard].held(), part.entries, part.is_cut)
+            for part in parts
+        ]
         with self.stages(Stage.DECODE):
             try:
-                return await asyncio.to_thread(self.plan.decode, shards, now=self.clock())
+                batch = await asyncio.to_thread(self.plan.decode, shards, now=self.clock())
             except codec.UnknownEnvelopeError as error:
                 raise errors.UnknownEnvelope(f"{error}: upgrade this indexer") from error
+        taken, rest = [], []
+        for part, (_, entries, _, _) in zip(parts, batch.weights(), strict=True):
+            first, second = part.cut(entries)
+            taken += [first] if first.entries else []
+            rest += [second] if second.entries else []
+        return Decoded(taken, rest, batch)
 
-    async def write(self, batch: list[ShardEntries], decoded: codec.Batch) -> Committed:
-        """Commit every entry of the batch; on return the rows and positions are committed.
+    async def write(self, decoded: Decoded) -> Committed:
+        """Commit every entry that was taken; on return the rows and positions are committed.
 
         Committed means visible and crash-safe as a whole; flushed to disk a
         moment later (``trim`` waits for that before an entry leaves Redis).
@@ -102,33 +121,42 @@ class Writer:
             StoreError: Postgres failed; nothing was written.
         """
         done = Committed()
-        await self._write(batch, decoded, done)
+        await self._write(decoded, done)
         return done
 
-    async def _write(
-        self, batch: list[ShardEntries], decoded: codec.Batch, done: Committed
-    ) -> None:
+    async def _write(self, decoded: Decoded, done: Committed) -> None:
         voided: dict[int, str] = {}
         refusals = replays = 0
+        trusting = True
         while True:
             try:
-                await self._commit(batch, decoded, voided, done)
+                await self._commit(decoded, voided, done, trusting=trusting)
                 return
             except Refused as refusal:
+                if refusal.exists and trusting:
+                    # Somebody creates what he has already; or we forgot something.
+                    logger.warning("a new row exists, looking everything up: %s", refusal.message)
+                    done.replayed += 1
+                    trusting = False
+                    continue
                 fresh = {op: why for op, why in refusal.ops.items() if op not in voided}
                 done.refused += max(1, len(fresh))
                 logger.warning("Postgres refused rows of %d ops: %s", len(fresh), refusal.message)
                 refusals += 1
-                halves = _halves(batch)
-                if fresh and (refusals <= MAX_REFUSALS or halves is None):
+                earlier = _earlier_half(decoded.parts)
+                if fresh and (refusals <= MAX_REFUSALS or earlier is None):
                     voided |= fresh
-                elif halves is not None:
-                    for half in halves:
-                        await self._write(half, await self.decode(half), done)
+                elif earlier is not None:
+                    first = await self.decode(earlier)
+                    await self._write(first, done)
+                    taken = {part.shard: len(part.entries) for part in first.parts}
+                    rest = [part.cut(taken.get(part.shard, 0))[1] for part in decoded.parts]
+                    rest = [whole(part) for part in rest if part.entries]
+                    await self._write(await self.decode(rest), done)
                     return
-                elif len(voided) < decoded.ops:
+                elif len(voided) < decoded.batch.ops:
                     # One entry, and no row to blame: give up its ops, keep the process.
-                    voided = dict.fromkeys(range(decoded.ops), refusal.message)
+                    voided = dict.fromkeys(range(decoded.batch.ops), refusal.message)
                 else:
                     raise errors.StoreError(
                         f"Postgres refuses an entry without ops: {refusal.message}"
@@ -141,50 +169,55 @@ class Writer:
 
     async def _commit(
         self,
-        batch: list[ShardEntries],
-        decoded: codec.Batch,
+        decoded: Decoded,
         voided: dict[int, str],
         done: Committed,
+        *,
+        trusting: bool,
     ) -> None:
-        moved = {part.shard: self.positions[part.shard].copy() for part in batch}
+        moved = {part.shard: self.positions[part.shard].copy() for part in decoded.parts}
         async with postgres.translated_errors(self.conn):
             try:
                 async with self.conn.transaction():
-                    rows, filtered = await self._work(batch, decoded, voided, moved)
+                    rows, filtered = await self._work(decoded, voided, moved, trusting=trusting)
                     ended = time.perf_counter()
             except Refused as refusal:
-                if refusal.changes is not None:
+                if refusal.changes is not None and not (refusal.exists and trusting):
                     refusal.ops = await find(self.conn, self.statements, refusal.changes)
                 raise
             self.stages.add(Stage.COMMIT, ended)
         failpoints.passing("after_commit")
         self.positions.update(moved)
-        done.ops += decoded.ops
-        done.entries += decoded.entries
+        done.ops += decoded.batch.ops
+        done.entries += decoded.batch.entries
         done.rows += rows
         done.filtered += filtered
-        for shard, _, events, size in decoded.weights():
+        for shard, _, events, size in decoded.batch.weights():
             before = done.weights.get(shard, (0, 0))
             done.weights[shard] = (before[0] + events, before[1] + size)
 
     async def _work(
         self,
-        batch: list[ShardEntries],
-        decoded: codec.Batch,
+        decoded: Decoded,
         voided: dict[int, str],
         moved: dict[int, Position],
+        *,
+        trusting: bool,
     ) -> tuple[int, int]:
         """Everything between BEGIN and COMMIT; rows copied, ops filtered. Advances ``moved``."""
         with self.stages(Stage.LOCK):
             await self.lease.lock()
         failpoints.passing("after_lock")
         with self.stages(Stage.KNOWN_ROWS):
-            known = {
-                name: await self.conn.fetchval(self.statements.lookups[name], *parameters)
-                for name, parameters in decoded.lookups()
-            }
+            known = decoded.batch.known(trusting=trusting)
+            while wanted := await asyncio.to_thread(known.wanted):
+                answers = [
+                    (name, await self.conn.fetchval(self.statements.lookups[name], *parameters))
+                    for name, parameters in wanted
+                ]
+                await asyncio.to_thread(known.learn, answers)
         with self.stages(Stage.FOLD):
-            changes = await asyncio.to_thread(decoded.fold, known, list(voided.items()))
+            changes = await asyncio.to_thread(decoded.batch.fold, known, list(voided.items()))
         with self.stages(Stage.DELETE):
             await self._execute(changes.deletes())
         failpoints.passing("before_copy")
@@ -192,7 +225,7 @@ class Writer:
             rows = await self._copy(changes)
         with self.stages(Stage.STATEMENTS):
             await self._execute(changes.statements())
-        for part in batch:
+        for part in decoded.parts:
             moved[part.shard].advance(part.last_id, len(part.entries))
         filtered = 0
         for shard, relay, seq, outcomes in changes.tally():
@@ -210,7 +243,8 @@ class Writer:
             try:
                 await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
             except BAD_DATA as refusal:
-                raise Refused(f"{table}: {refusal}", changes) from refusal
+                exists = isinstance(refusal, asyncpg.UniqueViolationError)
+                raise Refused(f"{table}: {refusal}", changes, exists=exists) from refusal
             rows += count
         return rows
 
@@ -223,13 +257,17 @@ class Writer:
             failpoints.passing("between_statements")
 
 
-def _halves(batch: list[ShardEntries]) -> tuple[list[ShardEntries], list[ShardEntries]] | None:
-    """Two batches that together are this one; None for a single entry."""
-    if len(batch) > 1:
-        middle = len(batch) // 2
-        return batch[:middle], batch[middle:]
-    part = batch[0]
-    if len(part.entries) == 1:
+def _earlier_half(parts: list[ShardEntries]) -> list[ShardEntries] | None:
+    """The same batch cut so that about half of it can be taken, the earlier; None for one entry."""
+    longest = max(parts, key=lambda part: len(part.entries))
+    if len(longest.entries) > 1:
+        half = longest.cut(len(longest.entries) // 2)[0]
+        return [half if part is longest else whole(part) for part in parts]
+    if len(parts) == 1:
         return None
-    first, second = part.cut(len(part.entries) // 2)
-    return [first], [second]
+    return [dataclasses.replace(part, is_cut=True) for part in parts]
+
+
+def whole(part: ShardEntries) -> ShardEntries:
+    """The same entries where nothing need be waited for."""
+    return dataclasses.replace(part, is_cut=False)

@@ -1,12 +1,21 @@
 //! The state machine: events one after another, ops one after another.
 
+use std::collections::HashMap;
+
 use super::batch::{Batch, Commit, Event, Kind, Source};
 use super::dead::{self, DeadLetter, Part};
+use super::duplicates::Duplicates;
+use super::feed::Feed;
 use super::known::Known;
+use super::op_threads::OpThreads;
+use super::posts::Posts;
+use super::quotes::Quotes;
 use super::repos::People;
+use super::tallies::Tallies;
+use super::told::Told;
 use super::world::World;
 use super::Voided;
-use crate::plan::Plan;
+use crate::plan::{Plan, TableId};
 use crate::reason::Reason;
 
 /// What became of an op, or of an event that counts as one.
@@ -21,6 +30,13 @@ pub(super) enum Outcome {
 pub(crate) struct Applied<'b> {
     pub world: World<'b>,
     pub people: People<'b>,
+    pub posts: Posts<'b>,
+    pub feed: Feed<'b>,
+    pub quotes: Quotes<'b>,
+    pub op_threads: OpThreads<'b>,
+    pub duplicates: Duplicates<'b>,
+    pub told: Told<'b>,
+    pub tallies: Tallies<'b>,
     pub sources: Vec<Source>,
     pub dead: Vec<DeadLetter>,
 }
@@ -35,10 +51,35 @@ pub(crate) fn apply<'b>(
     let mut fold = Fold {
         plan,
         batch,
+        known,
         voided,
+        tables: Tables {
+            follow: plan.table_named("follow"),
+            list_item: plan.table_named("list_item"),
+        },
+        candidates: known
+            .candidates
+            .iter()
+            .enumerate()
+            .map(|(at, candidate)| (candidate.uri.as_str(), at))
+            .collect(),
+        own: known
+            .own
+            .iter()
+            .filter_map(|(uri, embedded, cid, ..)| {
+                Some((uri.as_str(), (embedded.as_deref()?, cid.as_deref()?)))
+            })
+            .collect(),
         state: Applied {
             world: World::new(batch, known),
             people: People::new(known),
+            posts: Posts::new(known),
+            feed: Feed::new(known),
+            quotes: Quotes::new(known),
+            op_threads: OpThreads::default(),
+            duplicates: Duplicates::new(known),
+            told: Told::default(),
+            tallies: Tallies::default(),
             sources: batch.sources.clone(),
             dead: Vec::new(),
         },
@@ -49,10 +90,22 @@ pub(crate) fn apply<'b>(
     fold.state
 }
 
+/// Tables that gates look into.
+pub(super) struct Tables {
+    pub follow: Option<TableId>,
+    pub list_item: Option<TableId>,
+}
+
 pub(super) struct Fold<'b, 'v> {
     pub plan: &'b Plan,
     pub batch: &'b Batch,
+    pub known: &'b Known,
     pub voided: &'v Voided,
+    pub tables: Tables,
+    /// Positions of candidates by uri.
+    pub candidates: HashMap<&'b str, usize>,
+    /// The first record that a post of the database embeds: uri and CID.
+    pub own: HashMap<&'b str, (&'b str, &'b str)>,
     pub state: Applied<'b>,
 }
 
@@ -75,7 +128,7 @@ impl<'b> Fold<'b, '_> {
             return self.close(index, event, Part::Whole, event.weight, outcome);
         }
         self.move_rev(event, commit);
-        self.count(event, "filtered", commit.filtered);
+        self.account_for(event, "filtered", commit.filtered);
         for (position, reason) in commit.rejected.iter().enumerate() {
             let outcome = Outcome::Rejected(*reason, "not carried by the ingester".into());
             self.close(index, event, Part::NotCarried(position), 1, outcome);
@@ -91,11 +144,11 @@ impl<'b> Fold<'b, '_> {
     /// Put an outcome on the accounts, and what was rejected among the dead letters.
     fn close(&mut self, index: usize, event: &Event, part: Part, ops: i64, outcome: Outcome) {
         match outcome {
-            Outcome::Applied => self.count(event, "applied", ops),
-            Outcome::Duplicate => self.count(event, "duplicate", ops),
-            Outcome::NoEffect(word) => self.count(event, &format!("no_effect:{word}"), ops),
+            Outcome::Applied => self.account_for(event, "applied", ops),
+            Outcome::Duplicate => self.account_for(event, "duplicate", ops),
+            Outcome::NoEffect(word) => self.account_for(event, &format!("no_effect:{word}"), ops),
             Outcome::Rejected(reason, error) => {
-                self.count(event, &format!("rejected:{}", reason.word()), ops);
+                self.account_for(event, &format!("rejected:{}", reason.word()), ops);
                 self.state.dead.push(DeadLetter {
                     event: index,
                     part,
@@ -106,7 +159,7 @@ impl<'b> Fold<'b, '_> {
         }
     }
 
-    fn count(&mut self, event: &Event, outcome: &str, ops: i64) {
+    fn account_for(&mut self, event: &Event, outcome: &str, ops: i64) {
         if let Some(source) = self.state.sources.get_mut(event.source) {
             source.count(outcome, ops);
         }

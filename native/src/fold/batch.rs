@@ -16,6 +16,8 @@ pub struct ShardEntries {
     pub held: HashMap<String, i64>,
     /// In stream order.
     pub entries: Vec<Vec<u8>>,
+    /// More waits in its stream: nothing that comes after the last of these may be taken yet.
+    pub is_cut: bool,
 }
 
 /// Ops by outcome: `applied`, `duplicate`, `filtered`, `no_effect:WORD`, `rejected:WORD`.
@@ -126,13 +128,6 @@ impl Body {
             Self::Unindexed | Self::Rejected(..) => None,
         }
     }
-
-    pub fn row(&self) -> Option<&Row> {
-        match self {
-            Self::Write(_, written) => written.row.as_ref(),
-            _ => None,
-        }
-    }
 }
 
 /// A record of an indexed collection.
@@ -149,26 +144,99 @@ pub(crate) struct Target {
 pub(crate) struct Written {
     pub cid: Box<str>,
     pub json: Box<str>,
+    pub rkey: Box<str>,
     /// The collection's own row; `None` if it has none for this rkey.
     pub row: Option<Row>,
     /// An at-uri that costs the op, if its row is inserted and not replaced.
     pub bad_insert_uri: Option<Box<str>>,
 }
 
-/// A row of a collection's own table, encoded, with its side rows.
+/// A row of a collection's own table, encoded, with its side rows and what it says to others.
 #[derive(Debug)]
 pub(crate) struct Row {
+    /// Without the columns that the fold judges.
     pub tuple: Tuple,
     /// Values of the unique key, joined by NUL, which no value holds.
     pub key: Option<Box<str>>,
     pub sides: Vec<SideRow>,
+    /// What an insert tells, before any thread is muted.
+    pub notices: Vec<RowNotice>,
+    pub detail: Detail,
 }
 
-/// One embed: its table, its key within the post, and the row.
+/// One notification, without what it shares with its record.
+#[derive(Debug)]
+pub(crate) struct RowNotice {
+    /// Position in the collection's notices.
+    pub reason: usize,
+    pub did: Box<str>,
+    pub subject: Option<Box<str>>,
+    pub sort_at: Box<str>,
+}
+
+/// What the code of a collection's role needs.
+#[derive(Debug)]
+pub(crate) enum Detail {
+    None,
+    Post(Box<PostDetail>),
+    Repost {
+        subject: Box<str>,
+        sort_at: Box<str>,
+    },
+    /// The post that it guards, as uris are printed.
+    Gate {
+        post: Box<str>,
+    },
+}
+
+impl Detail {
+    pub fn post(&self) -> Option<&PostDetail> {
+        match self {
+            Self::Post(post) => Some(post),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct PostDetail {
+    pub root: Option<Box<str>>,
+    pub parent: Option<Box<str>>,
+    pub mentions: Vec<Box<str>>,
+    /// Every record that is embedded, posts or not, in order.
+    pub quoted: Vec<Subject>,
+    pub created_at: Box<str>,
+    pub sort_at: Box<str>,
+}
+
+/// A strong reference.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub uri: Box<str>,
+    pub cid: Box<str>,
+}
+
+/// What a gate's record says.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a rule of its own
+pub(crate) struct Rules {
+    /// Only those may reply that a rule lets in.
+    pub closed: bool,
+    pub mentioned: bool,
+    pub followers: bool,
+    pub following: bool,
+    pub lists: Vec<String>,
+    pub hidden: Vec<String>,
+    pub no_embeds: bool,
+}
+
+/// DIDs that a record mentions.
+pub(crate) type Mentioned = Vec<String>;
+
+/// One embed: its table and the row.
 #[derive(Debug)]
 pub(crate) struct SideRow {
     pub table: TableId,
-    pub key: Box<str>,
     pub tuple: Tuple,
 }
 
@@ -181,10 +249,12 @@ pub struct Batch {
     pub(crate) sources: Vec<Source>,
     /// Ops of all entries, duplicates included.
     pub(crate) weight: i64,
-    /// Shard, entries, events, bytes of everything in the batch.
+    /// Shard, and the entries, events and bytes that are taken of it.
     pub(crate) weights: Vec<(u32, u64, u64, u64)>,
     /// Revs and times after this instant (microseconds since 1970) are from the future.
     pub(crate) latest: u64,
+    /// The clock, as an ISO string.
+    pub(crate) now: String,
 }
 
 impl Batch {
@@ -193,14 +263,15 @@ impl Batch {
         self.weight
     }
 
-    /// For each shard what its stream is relieved of: number, entries, events (the ops
-    /// carried, but one at least for each entry), bytes of entries.
+    /// For each shard what is taken of its entries, from the first on: number, entries, events
+    /// (the ops carried, but one at least for each entry), bytes of entries.
     pub fn weights(&self) -> &[(u32, u64, u64, u64)] {
         &self.weights
     }
 
-    /// Number of stream entries.
+    /// Number of stream entries that are taken.
     pub fn entries(&self) -> usize {
-        self.entries.len()
+        let taken: u64 = self.weights.iter().map(|(_, entries, ..)| entries).sum();
+        usize::try_from(taken).unwrap_or(usize::MAX)
     }
 }

@@ -1,15 +1,16 @@
 //! Entries to a batch: read, order, validate, prepare rows. Each entry is read once.
 
-use super::admit::{admitted, origin_of};
-use super::batch::{Batch, Body, Commit, Event, Kind, Op, ShardEntries, Target, Written};
-use super::rows::{self, Facts};
-use crate::cbor::{self, Value};
+use super::admit::{admitted, origin_of, Held};
+use super::batch::{Batch, Body, Commit, Event, Kind, Op, ShardEntries, Target};
+use super::rows::Facts;
+use super::written;
+use crate::cbor::Value;
 use crate::datetime;
 use crate::entry::{self, Entry, EntryError};
 use crate::lexicon::Catalog;
 use crate::plan::Plan;
 use crate::reason::Reason;
-use crate::{json, syntax};
+use crate::syntax;
 
 /// What is this far ahead of the clock is from the future (microseconds).
 const TOLERANCE_MICROS: u64 = 5 * 60 * 1_000_000;
@@ -44,14 +45,18 @@ pub fn decode(
     let clock = Clock::at(now);
     let mut batch = Batch {
         latest: clock.micros.saturating_add(TOLERANCE_MICROS),
+        now: clock.text,
         ..Batch::default()
     };
     let mut held = Vec::with_capacity(shards.len());
     let mut shard_of_entry = Vec::new();
     for (index, shard) in shards.into_iter().enumerate() {
-        held.push((shard.shard, shard.held));
-        let bytes = shard.entries.iter().map(|entry| entry.len() as u64).sum();
-        batch.weights.push((shard.shard, 0, 0, bytes));
+        held.push(Held {
+            shard: shard.shard,
+            seqs: shard.held,
+            is_cut: shard.is_cut,
+        });
+        batch.weights.push((shard.shard, 0, 0, 0));
         shard_of_entry.resize(shard_of_entry.len() + shard.entries.len(), index);
         batch.entries.extend(shard.entries);
     }
@@ -60,13 +65,13 @@ pub fn decode(
         .iter()
         .map(|bytes| Entry::decode(bytes))
         .collect::<Result<Vec<_>, _>>()?;
+    let places = admitted(&mut batch, &entries, &decoded, &shard_of_entry, &held);
     let mut reading = Decoder {
         plan,
         lexicons,
-        now: clock.text,
         batch,
     };
-    for (entry, source) in admitted(&mut reading.batch, &decoded, &shard_of_entry, &held) {
+    for (entry, source) in places {
         if let Some(read) = decoded.get(entry) {
             reading.event(entry, source, read);
         }
@@ -99,7 +104,6 @@ impl Clock {
 struct Decoder<'p, L> {
     plan: &'p Plan,
     lexicons: &'p L,
-    now: String,
     batch: Batch,
 }
 
@@ -194,50 +198,17 @@ impl<L: Validate> Decoder<'_, L> {
         let (Some(cid), Some(block)) = (op.cid, op.record) else {
             return Err((Reason::MissingBlock, "the entry holds no record".into()));
         };
-        let record =
-            cbor::decode_record(block).map_err(|error| (Reason::BadCbor, error.to_string()))?;
-        if collection.validated {
-            self.lexicons
-                .validate(nsid, &record)
-                .map_err(|error| (Reason::InvalidRecord, error))?;
-        }
-        let mut text = Vec::with_capacity(block.len() * 2);
-        json::write_record(&record, &mut text)
-            .map_err(|error| (Reason::UnsafeInteger, error.to_string()))?;
-        let text = String::from_utf8(text)
-            .map_err(|_| (Reason::BadCbor, "record text is not UTF-8".into()))?;
-        let cid = cid.to_string();
         let facts = Facts {
             uri: &target.uri,
-            cid: &cid,
+            cid: &cid.to_string(),
             did: commit.origin.did,
             rkey: rkey.split('/').next().unwrap_or(""),
             time: commit.origin.time,
             rev: commit.rev,
-            now: &self.now,
-            json: &text,
+            now: &self.batch.now,
+            json: "",
         };
-        let has_row = !collection.self_only || target.is_self;
-        let (row, bad_insert_uri) = match collection.table {
-            Some(table) if has_row => (
-                Some(rows::prepare(
-                    self.plan, collection, table, &facts, &record,
-                )?),
-                rows::bad_insert_uri(collection, &facts, &record),
-            ),
-            _ => {
-                rows::check(collection, &facts, &record)?;
-                (None, None)
-            }
-        };
-        Ok(Body::Write(
-            target,
-            Box::new(Written {
-                cid: cid.into(),
-                json: text.into(),
-                row,
-                bad_insert_uri,
-            }),
-        ))
+        let written = written::read(self.plan, self.lexicons, collection, &facts, block)?;
+        Ok(Body::Write(target, Box::new(written)))
     }
 }

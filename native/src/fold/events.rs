@@ -185,7 +185,7 @@ const fn is_missing(reason: Reason) -> bool {
 }
 
 /// The instant of a TID, in microseconds since 1970.
-fn tid_micros(tid: &str) -> Option<u64> {
+pub(super) fn tid_micros(tid: &str) -> Option<u64> {
     if !syntax::is_tid(tid) {
         return None;
     }

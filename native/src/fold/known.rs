@@ -1,27 +1,24 @@
-//! What must be looked up before a batch can be folded, and the answers read.
+//! The rows that exist, of those that matter to one batch: the answers to `wanted`.
 //!
-//! Names are those of `engine/collections/statements.py`. An answer is one JSON
-//! array of row arrays.
+//! An answer is one JSON array of row arrays. Which look-ups there are is told by
+//! `engine/collections/statements.py` and `engine/sql/lookups.sql`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
-use super::batch::{Batch, Kind};
-use crate::pgcopy::ArrayText;
+use super::batch::{Batch, Written};
+use super::decode::Validate;
+use super::written;
 use crate::plan::{Plan, TableId};
-
-const REPOS: &str = "lookup_repos";
-const ACTORS: &str = "lookup_actors";
-const RECORDS: &str = "lookup_record";
 
 /// What is wrong with the answers: our own mistake, never the data's.
 #[derive(Debug, thiserror::Error)]
 pub enum KnownError {
-    #[error("{0} was not answered")]
-    Missing(String),
     #[error("{0}: {1}")]
     Json(String, serde_json::Error),
+    #[error("{0} was not asked for")]
+    Strange(String),
 }
 
 /// did, rev, resync, `account_time`, `identity_time`, active, status.
@@ -36,151 +33,195 @@ pub(crate) type RepoRow = (
 );
 /// did, whether it has a handle, `indexedAt`, time of a look-up still due.
 pub(crate) type ActorRow = (String, bool, String, Option<String>);
+/// uri, CID, sortAt, parent, root, invalidReplyRoot, violatesThreadGate.
+pub(crate) type PostRow = (
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<bool>,
+    Option<bool>,
+);
+/// uri of a post; uri and CID of its first embedded record; the same of its own quote.
+pub(crate) type OwnRow = (
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
+/// uri, CID, what it duplicates, when.
+pub(crate) type DuplicateRow = (String, String, String, String);
+/// The same with CID, JSON text and `indexedAt` of its record, if that exists.
+type CandidateRow = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 
-/// The rows that exist, of those that matter to one batch.
+/// A row of a collection's table.
+#[derive(Debug)]
+pub(crate) struct KnownRow {
+    pub uri: String,
+    pub cid: String,
+    /// Values of the unique key, joined by NUL.
+    pub key: Option<String>,
+}
+
+/// A record that lost a unique key and may take the winner's place.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub uri: String,
+    pub collection: usize,
+    pub did: String,
+    pub cid: String,
+    /// `indexedAt` of the record.
+    pub time: String,
+    /// `None` if it would not be accepted today.
+    pub written: Option<Box<Written>>,
+}
+
+/// Every row that was looked up.
 #[derive(Debug, Default)]
 pub struct Known {
+    pub(crate) round: usize,
+    /// Creates are believed where the protocol proves them.
+    pub(crate) trusting: bool,
     pub(crate) repos: Vec<RepoRow>,
     pub(crate) actors: Vec<ActorRow>,
     pub(crate) records: Vec<(String,)>,
-    /// Rows of collections' tables: uri and unique key.
-    pub(crate) rows: Vec<(String, Option<String>)>,
+    pub(crate) rows: Vec<KnownRow>,
     /// Occupied unique keys: table, key, uri of the row that holds it.
     pub(crate) keys: Vec<(TableId, String, String)>,
-}
-
-/// What to look up: name and one array literal for each parameter. None is empty.
-pub fn lookups(plan: &Plan, batch: &Batch) -> Vec<(String, Vec<String>)> {
-    let mut wanted = Wanted::of(plan, batch);
-    wanted.sort();
-    let mut lookups = Vec::new();
-    let mut add = |name: &str, keys: &[&str]| {
-        if !keys.is_empty() {
-            lookups.push((name.to_owned(), vec![array(keys.iter().copied())]));
-        }
-    };
-    add(REPOS, &wanted.dids);
-    add(ACTORS, &wanted.dids);
-    add(RECORDS, &wanted.uris);
-    for (table, uris) in &wanted.rows {
-        add(&rows_name(plan, *table), uris);
-    }
-    for (table, keys) in &wanted.keys {
-        let columns = keys.first().map_or(0, |key| key.split('\0').count());
-        let parameters = (0..columns)
-            .map(|column| {
-                array(
-                    keys.iter()
-                        .map(|key| key.split('\0').nth(column).unwrap_or("")),
-                )
-            })
-            .collect();
-        lookups.push((keys_name(plan, *table), parameters));
-    }
-    lookups
+    pub(crate) duplicates: Vec<DuplicateRow>,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) posts: Vec<PostRow>,
+    pub(crate) own: Vec<OwnRow>,
+    /// Subject, its CID as quoted, how many quotes name both.
+    pub(crate) quoted: Vec<(String, String, i64)>,
+    /// uri, uri of the post.
+    pub(crate) feed_items: Vec<(String, String)>,
+    /// uri and JSON text of records that others are judged by.
+    pub(crate) texts: Vec<(String, String)>,
+    /// Who mutes which thread.
+    pub(crate) mutes: HashSet<(String, String)>,
+    /// `mutes` is all there are.
+    pub(crate) all_mutes: bool,
 }
 
 impl Known {
-    /// Read the answers to `lookups`; an answer that was not asked for is ignored.
-    pub fn read(
+    /// Nothing yet. If `trusting`, a record is not looked up where the protocol proves it new.
+    pub fn new(trusting: bool) -> Self {
+        Self {
+            trusting,
+            ..Self::default()
+        }
+    }
+
+    /// Read the answers to what was `wanted` last.
+    pub fn learn(
+        &mut self,
         plan: &Plan,
+        lexicons: &impl Validate,
         batch: &Batch,
-        answers: &HashMap<String, String>,
-    ) -> Result<Self, KnownError> {
-        let wanted = Wanted::of(plan, batch);
-        let mut known = Self::default();
-        if !wanted.dids.is_empty() {
-            known.repos = rows(REPOS, answers)?;
-            known.actors = rows(ACTORS, answers)?;
+        answers: &[(String, String)],
+    ) -> Result<(), KnownError> {
+        for (name, text) in answers {
+            self.answer(plan, lexicons, batch, name, text)?;
         }
-        if !wanted.uris.is_empty() {
-            known.records = rows(RECORDS, answers)?;
-        }
-        for table in wanted.rows.keys() {
-            for mut row in rows::<Vec<String>>(&rows_name(plan, *table), answers)? {
-                if !row.is_empty() {
-                    let key = row.split_off(1);
-                    let key = (!key.is_empty()).then(|| key.join("\0"));
-                    known.rows.extend(row.pop().map(|uri| (uri, key)));
+        self.round += 1;
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        plan: &Plan,
+        lexicons: &impl Validate,
+        batch: &Batch,
+        name: &str,
+        text: &str,
+    ) -> Result<(), KnownError> {
+        match name {
+            "lookup_repos" => self.repos = rows(name, text)?,
+            "lookup_actors" => self.actors = rows(name, text)?,
+            "lookup_record" => self.records.extend(rows(name, text)?),
+            "lookup_duplicates" => self.duplicates.extend(rows(name, text)?),
+            "lookup_candidates" => {
+                for row in rows::<CandidateRow>(name, text)? {
+                    self.candidate(plan, lexicons, batch, row);
                 }
             }
+            "lookup_post_chain" | "lookup_post_tree" | "lookup_posts" => {
+                self.posts.extend(rows(name, text)?);
+            }
+            "lookup_own_posts" => self.own.extend(rows(name, text)?),
+            "lookup_quoted" => self.quoted.extend(rows(name, text)?),
+            "lookup_feed_items" => self.feed_items.extend(rows(name, text)?),
+            "lookup_texts" => self.texts.extend(rows(name, text)?),
+            "lookup_some_mutes" => {
+                self.mutes = rows::<(String, String)>(name, text)?.into_iter().collect();
+                self.all_mutes = self.mutes.len() < super::wanted::SOME_MUTES;
+            }
+            "lookup_mutes" => self.mutes.extend(rows(name, text)?),
+            _ => return self.answer_of_table(plan, name, text),
         }
-        for table in wanted.keys.keys() {
-            for mut row in rows::<Vec<String>>(&keys_name(plan, *table), answers)? {
+        Ok(())
+    }
+
+    fn answer_of_table(&mut self, plan: &Plan, name: &str, text: &str) -> Result<(), KnownError> {
+        let strange = || KnownError::Strange(name.to_owned());
+        let of = name.strip_prefix("lookup_").ok_or_else(strange)?;
+        if let Some(table) = of.strip_suffix("_key").and_then(|of| plan.table_named(of)) {
+            for mut row in rows::<Vec<String>>(name, text)? {
                 if let Some(uri) = row.pop() {
-                    known.keys.push((*table, row.join("\0"), uri));
+                    self.keys.push((table, row.join("\0"), uri));
                 }
             }
+            return Ok(());
         }
-        Ok(known)
+        plan.table_named(of).ok_or_else(strange)?;
+        for mut row in rows::<Vec<String>>(name, text)? {
+            let key = row.split_off(row.len().min(2));
+            if let (Some(cid), Some(uri)) = (row.pop(), row.pop()) {
+                let key = (!key.is_empty()).then(|| key.join("\0"));
+                self.rows.push(KnownRow { uri, cid, key });
+            }
+        }
+        Ok(())
+    }
+
+    fn candidate(
+        &mut self,
+        plan: &Plan,
+        lexicons: &impl Validate,
+        batch: &Batch,
+        (uri, cid, of, at, record_cid, json, time): CandidateRow,
+    ) {
+        self.duplicates.push((uri.clone(), cid, of, at));
+        let (Some(cid), Some(json), Some(time)) = (record_cid, json, time) else {
+            return;
+        };
+        let Some((collection, did)) = written::place(plan, &uri) else {
+            return;
+        };
+        let did = did.to_owned();
+        let written = written::again(plan, lexicons, &batch.now, [&uri, &cid, &time, &json]);
+        self.candidates.push(Candidate {
+            uri,
+            collection,
+            did,
+            cid,
+            time,
+            written: written.map(Box::new),
+        });
     }
 }
 
-fn rows<T: DeserializeOwned>(
-    name: &str,
-    answers: &HashMap<String, String>,
-) -> Result<Vec<T>, KnownError> {
-    let text = answers
-        .get(name)
-        .ok_or_else(|| KnownError::Missing(name.to_owned()))?;
+fn rows<T: DeserializeOwned>(name: &str, text: &str) -> Result<Vec<T>, KnownError> {
     serde_json::from_str(text).map_err(|error| KnownError::Json(name.to_owned(), error))
-}
-
-/// Keys to ask for. Sorted and distinct in the end, so that the same batch asks for the
-/// same thing and locks in DID order.
-#[derive(Default)]
-struct Wanted<'b> {
-    dids: Vec<&'b str>,
-    uris: Vec<&'b str>,
-    rows: BTreeMap<TableId, Vec<&'b str>>,
-    keys: BTreeMap<TableId, Vec<&'b str>>,
-}
-
-impl<'b> Wanted<'b> {
-    fn of(plan: &Plan, batch: &'b Batch) -> Self {
-        let mut wanted = Self::default();
-        for event in &batch.events {
-            if !matches!(event.kind, Kind::RejectedFrame(_)) {
-                wanted.dids.push(&event.did);
-            }
-        }
-        for op in &batch.ops {
-            let Some(target) = op.body.target() else {
-                continue;
-            };
-            wanted.uris.push(&target.uri);
-            let Some(table) = plan.table_of(target.collection, target.is_self) else {
-                continue;
-            };
-            wanted.rows.entry(table).or_default().push(&target.uri);
-            if let Some(key) = op.body.row().and_then(|row| row.key.as_deref()) {
-                wanted.keys.entry(table).or_default().push(key);
-            }
-        }
-        wanted
-    }
-
-    fn sort(&mut self) {
-        let lists = self.rows.values_mut().chain(self.keys.values_mut());
-        for list in lists.chain([&mut self.dids, &mut self.uris]) {
-            list.sort_unstable();
-            list.dedup();
-        }
-    }
-}
-
-fn rows_name(plan: &Plan, table: TableId) -> String {
-    format!("lookup_{}", plan.table_name(table))
-}
-
-fn keys_name(plan: &Plan, table: TableId) -> String {
-    format!("lookup_{}_key", plan.table_name(table))
-}
-
-pub(crate) fn array<'k>(values: impl Iterator<Item = &'k str>) -> String {
-    let mut array = ArrayText::default();
-    for value in values {
-        array.push(Some(value));
-    }
-    array.finish()
 }

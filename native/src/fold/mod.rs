@@ -3,7 +3,7 @@
 //! 1. `decode` reads entries once, those that `admit` lets in and in its order: every op is
 //!    validated and turned into the compact rows it may become; what is wrong with it is
 //!    settled here.
-//! 2. `known` says what must be looked up, and reads the answers.
+//! 2. `wanted` says what must be looked up, in rounds, and `known` reads the answers.
 //! 3. `apply` walks the events in order of effect, (seq, op index), over an overlay
 //!    (`world`, `repos`) of what is known, by the rules of `events` and `ops`. It is strictly
 //!    sequential: whatever an op sees is the state left by the op before it, from the
@@ -21,20 +21,35 @@ mod admit;
 mod apply;
 mod batch;
 mod changes;
+mod collect;
 mod dead;
 mod decode;
+mod detail;
+mod duplicates;
+mod effects;
 mod events;
+mod feed;
+mod judge;
 mod known;
+mod op_threads;
 mod ops;
+mod people;
+mod posts;
+mod quotes;
 mod repos;
 mod rows;
+mod shared;
+mod tallies;
+mod told;
+mod wanted;
 mod world;
+mod written;
 
 pub use batch::{Batch, ShardEntries};
 pub use changes::Changes;
 pub use decode::decode;
 pub use decode::Validate;
-pub use known::{lookups, Known, KnownError};
+pub use known::{Known, KnownError};
 
 use std::collections::HashMap;
 
@@ -46,7 +61,7 @@ pub type Voided = HashMap<usize, String>;
 /// What the batch changes, given what is known.
 pub fn fold(plan: &Plan, batch: &Batch, known: &Known, voided: &Voided) -> Changes {
     let applied = apply::apply(plan, batch, known, voided);
-    changes::collect(plan, batch, applied)
+    changes::collect(plan, batch, known, applied)
 }
 
 #[cfg(test)]

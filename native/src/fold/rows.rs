@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::batch::{Row, SideRow};
+use super::batch::{Row, SideRow, Subject};
+use super::detail;
 use crate::cbor::Value;
 use crate::pgcopy::{TooLong, Tuple, OID_TEXT, OID_VARCHAR};
-use crate::plan::{Collection, Column, Path, Plan, Source, TableId, Type, RECORD};
+use crate::plan::{Collection, Column, Path, Plan, Role, Source, TableId, Type, RECORD};
 use crate::post::{self, EmbedKind};
 use crate::reason::Reason;
 use crate::{datetime, json, syntax};
@@ -14,6 +15,7 @@ use crate::{datetime, json, syntax};
 pub(crate) type Refusal = (Reason, String);
 
 /// What a row says beside the record's own fields.
+#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub uri: &'a str,
     pub cid: &'a str,
@@ -94,6 +96,7 @@ pub(crate) fn prepare(
     let mut key = vec![""; 0];
     let cells = columns
         .iter()
+        .take_while(|column| column.source != Source::Flag)
         .map(|column| cell(column, facts, record))
         .collect::<Result<Vec<_>, _>>()?;
     for (column, cell) in columns.iter().zip(&cells) {
@@ -106,12 +109,36 @@ pub(crate) fn prepare(
         }
     }
     let key = (!key.is_empty()).then(|| key.join("\0").into());
-    let sides = if collection.embeds.is_empty() {
-        Vec::new()
+    let (sides, quoted) = if collection.embeds.is_empty() {
+        (Vec::new(), Vec::new())
     } else {
         sides(plan, &collection.embeds, facts, record)?
     };
-    Ok(Row { tuple, key, sides })
+    let created_at = if collection.notices.is_some() || collection.role != Role::Plain {
+        detail::created_at(record)
+    } else {
+        None
+    };
+    let created_at = created_at.as_deref();
+    Ok(Row {
+        tuple,
+        key,
+        sides,
+        notices: detail::notices(collection, created_at, facts, record),
+        detail: detail::detail(collection.role, created_at, facts, record, quoted),
+    })
+}
+
+/// A row of texts made by the fold. A value that no field can hold becomes NULL, which
+/// the database refuses by line.
+pub(crate) fn text_row<const N: usize>(cells: [Option<&str>; N]) -> Tuple {
+    let mut tuple = tuple_of(N, cells.iter().flatten().map(|cell| cell.len()).sum());
+    for cell in cells {
+        if tuple.text(cell).is_err() {
+            tuple.null();
+        }
+    }
+    tuple
 }
 
 /// The row of the generic table. A value that no field can hold becomes NULL, which
@@ -227,7 +254,7 @@ fn put_list(tuple: &mut Tuple, kind: Type, items: &[&str]) -> Result<(), TooLong
     match kind {
         Type::Varchars => tuple.array(OID_VARCHAR, items),
         Type::Texts => tuple.array(OID_TEXT, items),
-        Type::Jsonb | Type::Varchar | Type::Text => {
+        Type::Jsonb | Type::Varchar | Type::Text | Type::Boolean => {
             let mut text = vec![b'['];
             for item in items {
                 if text.len() > 1 {
@@ -246,39 +273,48 @@ fn sides(
     embeds: &[(EmbedKind, TableId)],
     facts: &Facts<'_>,
     record: &Value<'_>,
-) -> Result<Vec<SideRow>, Refusal> {
+) -> Result<(Vec<SideRow>, Vec<Subject>), Refusal> {
     let mut sides = Vec::new();
+    let mut quoted = Vec::new();
     for row in post::embed_rows(record)? {
+        if let (EmbedKind::Record, [Some(uri), Some(cid)]) = (row.kind, row.cells.as_slice()) {
+            quoted.push(Subject {
+                uri: uri.as_ref().into(),
+                cid: cid.as_ref().into(),
+            });
+        }
         let Some((_, table)) = embeds.iter().find(|(kind, _)| *kind == row.kind) else {
             continue;
         };
         let columns = columns_of(plan, *table);
         let mut tuple = tuple_of(columns.len(), facts.uri.len() * 2);
-        let key = row
-            .cells
-            .first()
-            .and_then(Option::as_deref)
-            .unwrap_or("")
-            .into();
+        let place = row.cells.first().cloned().flatten();
         let cells = std::iter::once(Some(facts.uri.into())).chain(row.cells);
         for (column, cell) in columns.iter().zip(cells) {
             put(&mut tuple, column, &cell.map_or(Cell::Null, Cell::Text))?;
         }
-        sides.push(SideRow {
-            table: *table,
-            key,
-            tuple,
-        });
+        sides.push((
+            place,
+            SideRow {
+                table: *table,
+                tuple,
+            },
+        ));
     }
-    Ok(sides)
+    // In the order of the primary key; but what a post quotes first stays first.
+    if quoted.len() < 2 {
+        sides.sort_by(|(left, _), (right, _)| left.cmp(right));
+    }
+    let sides = sides.into_iter().map(|(_, side)| side).collect();
+    Ok((sides, quoted))
 }
 
-fn text_at<'v>(path: &Path, record: &'v Value<'_>) -> Option<&'v str> {
+pub(crate) fn text_at<'v>(path: &Path, record: &'v Value<'_>) -> Option<&'v str> {
     path.find(record)?.as_text()
 }
 
 /// The second segment of an at-uri's path, as the reference takes it apart.
-fn rkey_of(uri: &str) -> &str {
+pub(crate) fn rkey_of(uri: &str) -> &str {
     uri.strip_prefix("at://")
         .and_then(|rest| rest.split('#').next())
         .and_then(|rest| rest.split('/').filter(|part| !part.is_empty()).nth(2))

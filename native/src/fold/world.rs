@@ -2,9 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::batch::Batch;
-use super::known::Known;
+use super::batch::{Batch, Body, Kind, Row, Written};
+use super::known::{Candidate, Known};
 use crate::plan::TableId;
+
+/// Where the content of a record or row stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// In this op.
+    Op(usize),
+    /// In this candidate, which the database holds as a record.
+    Candidate(usize),
+}
 
 /// What a record or row is at this moment of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +21,10 @@ pub(crate) enum Now {
     Absent,
     /// As the database holds it.
     Known,
-    /// The database's record with the content of this op: columns of others stay.
-    Updated(usize),
-    /// New, with the content of this op.
-    Fresh(usize),
+    /// The database's record with this content: columns of others stay.
+    Updated(Content),
+    /// New, with this content.
+    Fresh(Content),
 }
 
 impl Now {
@@ -23,12 +32,66 @@ impl Now {
         !matches!(self, Self::Absent)
     }
 
-    /// The op whose content must be written.
-    pub const fn written(self) -> Option<usize> {
+    /// The content that must be written.
+    pub const fn written(self) -> Option<Content> {
         match self {
-            Self::Updated(op) | Self::Fresh(op) => Some(op),
+            Self::Updated(content) | Self::Fresh(content) => Some(content),
             Self::Absent | Self::Known => None,
         }
+    }
+}
+
+/// One version of a record, wherever it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version<'b> {
+    pub uri: &'b str,
+    pub did: &'b str,
+    pub cid: &'b str,
+    /// T of the event that brought it.
+    pub time: &'b str,
+    pub rev: &'b str,
+    pub written: &'b Written,
+}
+
+impl<'b> Version<'b> {
+    pub fn of(batch: &'b Batch, candidates: &'b [Candidate], content: Content) -> Option<Self> {
+        match content {
+            Content::Op(number) => Self::of_op(batch, number),
+            Content::Candidate(at) => {
+                let found = candidates.get(at)?;
+                Some(Self {
+                    uri: &found.uri,
+                    did: &found.did,
+                    cid: &found.cid,
+                    time: &found.time,
+                    rev: "",
+                    written: found.written.as_ref()?,
+                })
+            }
+        }
+    }
+
+    pub fn of_op(batch: &'b Batch, number: usize) -> Option<Self> {
+        let op = batch.ops.get(number)?;
+        let Body::Write(target, written) = &op.body else {
+            return None;
+        };
+        let event = batch.events.get(op.event)?;
+        let Kind::Commit(commit) = &event.kind else {
+            return None;
+        };
+        Some(Self {
+            uri: &target.uri,
+            did: &event.did,
+            cid: &written.cid,
+            time: &event.time,
+            rev: &commit.rev,
+            written,
+        })
+    }
+
+    pub fn row(&self) -> Option<&'b Row> {
+        self.written.row.as_ref()
     }
 }
 
@@ -40,10 +103,42 @@ pub(crate) struct Slot<'b> {
     pub record: Now,
     pub row_known: bool,
     pub row: Now,
+    /// The op that made the row what it is.
+    pub by: usize,
     /// Unique key of the row as it is now.
     key: Option<&'b str>,
+    /// CID of the row in the database.
+    cid: &'b str,
     /// Side rows that the database may hold must go.
     pub sides_stale: bool,
+}
+
+impl Slot<'_> {
+    fn absent(collection: usize) -> Self {
+        Self {
+            collection,
+            record_known: false,
+            record: Now::Absent,
+            row_known: false,
+            row: Now::Absent,
+            by: 0,
+            key: None,
+            cid: "",
+            sides_stale: false,
+        }
+    }
+}
+
+/// A row that was removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Removed<'b> {
+    /// `Known` or `Fresh`.
+    pub was: Now,
+    pub key: Option<&'b str>,
+    /// CID of a row that was `Known`.
+    pub cid: &'b str,
+    /// The database had a row of this uri before the batch.
+    pub was_known: bool,
 }
 
 /// Everything the batch's ops can see of records and rows.
@@ -51,21 +146,24 @@ pub(crate) struct Slot<'b> {
 pub(crate) struct World<'b> {
     slots: HashMap<&'b str, Slot<'b>>,
     keys: HashMap<(TableId, &'b str), Option<&'b str>>,
+    /// JSON text of records that no op of the batch is about.
+    texts: HashMap<&'b str, &'b str>,
 }
 
 impl<'b> World<'b> {
     pub fn new(batch: &'b Batch, known: &'b Known) -> Self {
         let mut slots: HashMap<&str, Slot<'_>> = HashMap::with_capacity(batch.ops.len());
         for target in batch.ops.iter().filter_map(|op| op.body.target()) {
-            slots.entry(&target.uri).or_insert(Slot {
-                collection: target.collection,
-                record_known: false,
-                record: Now::Absent,
-                row_known: false,
-                row: Now::Absent,
-                key: None,
-                sides_stale: false,
-            });
+            slots
+                .entry(&target.uri)
+                .or_insert_with(|| Slot::absent(target.collection));
+        }
+        for candidate in &known.candidates {
+            let slot = slots
+                .entry(&candidate.uri)
+                .or_insert_with(|| Slot::absent(candidate.collection));
+            slot.record_known = true;
+            slot.record = Now::Known;
         }
         for (uri,) in &known.records {
             if let Some(slot) = slots.get_mut(uri.as_str()) {
@@ -73,11 +171,12 @@ impl<'b> World<'b> {
                 slot.record = Now::Known;
             }
         }
-        for (uri, key) in &known.rows {
-            if let Some(slot) = slots.get_mut(uri.as_str()) {
+        for row in &known.rows {
+            if let Some(slot) = slots.get_mut(row.uri.as_str()) {
                 slot.row_known = true;
                 slot.row = Now::Known;
-                slot.key = key.as_deref();
+                slot.key = row.key.as_deref();
+                slot.cid = &row.cid;
             }
         }
         let keys = known
@@ -85,7 +184,12 @@ impl<'b> World<'b> {
             .iter()
             .map(|(table, key, uri)| ((*table, key.as_str()), Some(uri.as_str())))
             .collect();
-        Self { slots, keys }
+        let texts = known
+            .texts
+            .iter()
+            .map(|(uri, json)| (uri.as_str(), json.as_str()))
+            .collect();
+        Self { slots, keys, texts }
     }
 
     pub fn has_record(&self, uri: &str) -> bool {
@@ -94,24 +198,53 @@ impl<'b> World<'b> {
             .is_some_and(|slot| slot.record.is_present())
     }
 
+    /// The record of a uri that others are judged by: none, one of the batch, or the JSON text
+    /// that the database holds (empty if it was not asked for).
+    pub fn seen(&self, uri: &str) -> Seen<'b> {
+        let text = || self.texts.get(uri).copied();
+        match self.slots.get(uri).map(|slot| slot.record) {
+            Some(Now::Absent) => Seen::Nothing,
+            Some(Now::Updated(content) | Now::Fresh(content)) => Seen::Content(content),
+            Some(Now::Known) => Seen::Text(text().unwrap_or("")),
+            None => text().map_or(Seen::Nothing, Seen::Text),
+        }
+    }
+
+    /// Whether the batch is about this uri, so that all of it was looked up.
+    pub fn is_slot(&self, uri: &str) -> bool {
+        self.slots.contains_key(uri)
+    }
+
+    pub fn row(&self, uri: &str) -> Now {
+        self.slots.get(uri).map_or(Now::Absent, |slot| slot.row)
+    }
+
+    pub fn record(&self, uri: &str) -> Now {
+        self.slots.get(uri).map_or(Now::Absent, |slot| slot.record)
+    }
+
     pub fn has_row(&self, uri: &str) -> bool {
         self.slots
             .get(uri)
             .is_some_and(|slot| slot.row.is_present())
     }
 
-    /// Whether a row of another uri holds the unique key.
-    pub fn is_held(&self, table: TableId, key: Option<&str>, uri: &str) -> bool {
+    /// The uri of the row that holds a unique key.
+    pub fn holder(&self, table: TableId, key: Option<&str>) -> Option<&'b str> {
         key.and_then(|key| self.keys.get(&(table, key)).copied().flatten())
-            .is_some_and(|holder| holder != uri)
+    }
+
+    /// The uri of another row that holds the unique key.
+    pub fn held_by_other(&self, table: TableId, key: Option<&str>, uri: &str) -> Option<&'b str> {
+        self.holder(table, key).filter(|holder| *holder != uri)
     }
 
     /// Insert the record, or set its content where it exists.
-    pub fn put_record(&mut self, uri: &str, op: usize) {
+    pub fn put_record(&mut self, uri: &str, content: Content) {
         if let Some(slot) = self.slots.get_mut(uri) {
             slot.record = match slot.record {
-                Now::Absent | Now::Fresh(_) => Now::Fresh(op),
-                Now::Known | Now::Updated(_) => Now::Updated(op),
+                Now::Absent | Now::Fresh(_) => Now::Fresh(content),
+                Now::Known | Now::Updated(_) => Now::Updated(content),
             };
         }
     }
@@ -124,25 +257,41 @@ impl<'b> World<'b> {
     }
 
     /// Insert a row: its uri has none and its key is free.
-    pub fn put_row(&mut self, table: TableId, uri: &'b str, key: Option<&'b str>, op: usize) {
+    pub fn put_row(
+        &mut self,
+        table: TableId,
+        uri: &'b str,
+        key: Option<&'b str>,
+        content: Content,
+        by: usize,
+    ) {
         if let Some(slot) = self.slots.get_mut(uri) {
-            slot.row = Now::Fresh(op);
+            slot.row = Now::Fresh(content);
             slot.key = key;
+            slot.by = by;
         }
         if let Some(key) = key {
             self.keys.insert((table, key), Some(uri));
         }
     }
 
-    /// Remove a row and free its key; whether there was one.
-    pub fn remove_row(&mut self, table: TableId, uri: &str) -> bool {
-        let Some(slot) = self.slots.get_mut(uri) else {
-            return false;
-        };
-        if let Some(key) = slot.key.take() {
+    /// Remove a row and free its key; what it was.
+    pub fn remove_row(&mut self, table: TableId, uri: &str) -> Option<Removed<'b>> {
+        let slot = self.slots.get_mut(uri)?;
+        let was = std::mem::replace(&mut slot.row, Now::Absent);
+        if !was.is_present() {
+            return None;
+        }
+        let key = slot.key.take();
+        if let Some(key) = key {
             self.keys.insert((table, key), None);
         }
-        std::mem::replace(&mut slot.row, Now::Absent).is_present()
+        Some(Removed {
+            was,
+            key,
+            cid: slot.cid,
+            was_known: slot.row_known,
+        })
     }
 
     /// Side rows of this uri in the database are not those of its row any more.
@@ -158,4 +307,12 @@ impl<'b> World<'b> {
         slots.sort_unstable_by_key(|(uri, _)| *uri);
         slots
     }
+}
+
+/// What there is of a record that others are judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen<'b> {
+    Nothing,
+    Content(Content),
+    Text(&'b str),
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Belongs, Column, Path, PlanError, Source, Table, Type};
+use super::{Belongs, Column, Notice, Notices, Path, PlanError, Role, Skip, Source, Table, Type};
 use crate::post::EmbedKind;
 use crate::reason::Reason;
 
@@ -21,6 +21,8 @@ impl Belongs {
 pub(super) struct PlanDocument {
     pub record: TableDocument,
     pub collections: Vec<CollectionDocument>,
+    #[serde(default)]
+    pub derived: Vec<TableDocument>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +36,54 @@ pub(super) struct CollectionDocument {
     pub uris: Vec<String>,
     pub insert_uris: Vec<String>,
     pub embeds: Vec<EmbedDocument>,
+    #[serde(default)]
+    pub counts: Vec<CountDocument>,
+    #[serde(default)]
+    pub notices: Option<NoticesDocument>,
+    #[serde(default)]
+    pub role: Role,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CountDocument {
+    pub table: String,
+    pub column: String,
+    pub key: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NoticesDocument {
+    pub made: Vec<NoticeDocument>,
+    pub stay: bool,
+    pub undone: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NoticeDocument {
+    pub reason: String,
+    pub path: String,
+    pub about: bool,
+    pub own: Skip,
+    pub verbatim: bool,
+    pub at_event: bool,
+}
+
+impl NoticesDocument {
+    pub fn compile(self) -> Notices {
+        let made = self.made.into_iter().map(|notice| Notice {
+            reason: notice.reason,
+            path: Path::new(&notice.path),
+            about: notice.about,
+            own: notice.own,
+            verbatim: notice.verbatim,
+            at_event: notice.at_event,
+        });
+        Notices {
+            made: made.collect(),
+            stay: self.stay,
+            undone: self.undone,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -102,10 +152,13 @@ impl ColumnDocument {
             "plain_json" => Source::PlainJson(path()),
             "texts" => Source::Texts(path()),
             "embed" => Source::Embed,
+            "fold" => Source::Fold,
+            "flag" => Source::Flag,
             _ => return Err((self.name, "unknown source")),
         };
         let list = matches!(self.kind, Type::Jsonb | Type::Varchars | Type::Texts);
-        if list != matches!(source, Source::Texts(_)) {
+        let flag = self.kind == Type::Boolean;
+        if list != matches!(source, Source::Texts(_)) || flag != (source == Source::Flag) {
             return Err((self.name, "type and source do not fit"));
         }
         Ok(Column {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use crate::fold::{self, Known, ShardEntries};
+use crate::fold::{self, ShardEntries};
 use crate::lexicon::Catalog;
 use crate::plan;
 
@@ -23,13 +23,14 @@ create_exception!(
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Plan>()?;
     module.add_class::<Batch>()?;
+    module.add_class::<Known>()?;
     module.add_class::<Changes>()?;
     let error = module.py().get_type::<UnknownEnvelopeError>();
     module.add("UnknownEnvelopeError", error)
 }
 
-/// Shard number, seqs held by `host/generation`, entries.
-type Shard = (u32, HashMap<String, i64>, Vec<PyBackedBytes>);
+/// Shard number, seqs held by `host/generation`, entries, whether more waits.
+type Shard = (u32, HashMap<String, i64>, Vec<PyBackedBytes>, bool);
 
 fn misuse(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
@@ -37,8 +38,10 @@ fn misuse(error: impl std::fmt::Display) -> PyErr {
 
 /// The compiled declarations and lexicons of one database.
 #[pyclass(frozen, module = "engine._native")]
-struct Plan {
-    plan: Arc<plan::Plan>,
+struct Plan(Arc<Compiled>);
+
+struct Compiled {
+    plan: plan::Plan,
     lexicons: Catalog,
 }
 
@@ -55,10 +58,7 @@ impl Plan {
                 .find(|each| each.validated && !lexicons.has_record(&each.nsid));
             match unknown {
                 Some(each) => Err(misuse(format!("plan: {} has no lexicon", each.nsid))),
-                None => Ok(Self {
-                    plan: Arc::new(plan),
-                    lexicons,
-                }),
+                None => Ok(Self(Arc::new(Compiled { plan, lexicons }))),
             }
         })
     }
@@ -68,16 +68,17 @@ impl Plan {
         py.detach(|| {
             let shards = shards
                 .into_iter()
-                .map(|(shard, held, entries)| ShardEntries {
+                .map(|(shard, held, entries, is_cut)| ShardEntries {
                     shard,
                     held,
                     entries: entries.iter().map(|entry| entry.to_vec()).collect(),
+                    is_cut,
                 })
                 .collect();
-            fold::decode(&self.plan, &self.lexicons, shards, now)
+            fold::decode(&self.0.plan, &self.0.lexicons, shards, now)
                 .map(|batch| Batch {
-                    plan: Arc::clone(&self.plan),
-                    batch,
+                    compiled: Arc::clone(&self.0),
+                    batch: Arc::new(batch),
                 })
                 .map_err(|error| UnknownEnvelopeError::new_err(error.to_string()))
         })
@@ -87,8 +88,8 @@ impl Plan {
 /// Decoded entries, ready to be folded as often as needed.
 #[pyclass(frozen, module = "engine._native")]
 struct Batch {
-    plan: Arc<plan::Plan>,
-    batch: fold::Batch,
+    compiled: Arc<Compiled>,
+    batch: Arc<fold::Batch>,
 }
 
 #[pymethods]
@@ -108,22 +109,68 @@ impl Batch {
         self.batch.weights()
     }
 
-    fn lookups(&self, py: Python<'_>) -> Vec<(String, Vec<String>)> {
-        py.detach(|| fold::lookups(&self.plan, &self.batch))
+    /// Nothing known yet.
+    #[pyo3(signature = (*, trusting))]
+    fn known(&self, trusting: bool) -> Known {
+        Known {
+            compiled: Arc::clone(&self.compiled),
+            batch: Arc::clone(&self.batch),
+            rows: fold::Known::new(trusting),
+        }
     }
 
     #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
     fn fold(
         &self,
         py: Python<'_>,
-        known: HashMap<String, String>,
+        known: PyRef<'_, Known>,
         voided: Vec<(usize, String)>,
     ) -> PyResult<Changes> {
+        if !Arc::ptr_eq(&known.batch, &self.batch) {
+            return Err(misuse("known rows of another batch"));
+        }
+        let known = &known.rows;
         py.detach(|| {
-            let known = Known::read(&self.plan, &self.batch, &known).map_err(misuse)?;
             let voided = voided.into_iter().collect();
-            let changes = fold::fold(&self.plan, &self.batch, &known, &voided);
-            Ok(Changes(changes))
+            Ok(Changes(fold::fold(
+                &self.compiled.plan,
+                &self.batch,
+                known,
+                &voided,
+            )))
+        })
+    }
+}
+
+/// The rows that exist, of those that matter to one batch: learned in rounds.
+#[pyclass(module = "engine._native")]
+struct Known {
+    compiled: Arc<Compiled>,
+    batch: Arc<fold::Batch>,
+    rows: fold::Known,
+}
+
+#[pymethods]
+impl Known {
+    fn wanted(&mut self, py: Python<'_>) -> Vec<(String, Vec<String>)> {
+        let Self {
+            compiled,
+            batch,
+            rows,
+        } = self;
+        py.detach(|| rows.wanted(&compiled.plan, batch))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
+    fn learn(&mut self, py: Python<'_>, answers: Vec<(String, String)>) -> PyResult<()> {
+        let Self {
+            compiled,
+            batch,
+            rows,
+        } = self;
+        py.detach(|| {
+            rows.learn(&compiled.plan, &compiled.lexicons, batch, &answers)
+                .map_err(misuse)
         })
     }
 }

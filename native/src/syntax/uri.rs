@@ -1,5 +1,7 @@
 //! At-uris and general URIs.
 
+use std::borrow::Cow;
+
 use super::{is_at_identifier, is_nsid, is_record_key};
 
 const MAX_AT_URI: usize = 8_192;
@@ -33,6 +35,26 @@ pub fn authority_of(uri: &str) -> &str {
     uri.strip_prefix("at://")
         .and_then(|rest| rest.split(['/', '#']).next())
         .unwrap_or("")
+}
+
+/// An at-uri as the reference prints it again: without a path it gets a slash.
+pub fn canonical(uri: &str) -> Cow<'_, str> {
+    let rest = uri.strip_prefix("at://").unwrap_or("");
+    match rest.find(['/', '#']) {
+        Some(at) if rest.as_bytes().get(at) == Some(&b'/') => uri.into(),
+        Some(at) => {
+            let (authority, pointer) = rest.split_at(at);
+            format!("at://{authority}/{pointer}").into()
+        }
+        None => format!("{uri}/").into(),
+    }
+}
+
+/// The first segment of an at-uri's path.
+pub fn collection_of(uri: &str) -> Option<&str> {
+    let rest = uri.strip_prefix("at://")?;
+    let path = rest.split('#').next()?.split_once('/')?.1;
+    path.split('/').find(|part| !part.is_empty())
 }
 
 /// Whether a valid at-uri can be taken apart by the reference's indexers. Their reader

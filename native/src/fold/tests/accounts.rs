@@ -118,6 +118,7 @@ fn the_last_event_asks_whatever_seq_its_relay_gave_it() {
             shard: 3,
             held: HashMap::new(),
             entries: entries.to_vec(),
+            is_cut: false,
         }],
     );
     let known = known(&plan, &batch, &[]);

@@ -224,7 +224,6 @@ fn the_repositories_of_a_batch_are_locked_in_order() {
     log.commit(B, PAGE);
     log.identity(A);
     let batch = log.batch(&plan);
-    let asked = lookups(&plan, &batch);
-    assert_eq!(asked[0].0, "lookup_repos");
-    assert_eq!(asked[0].1, [r#"{"did:plc:a","did:plc:b"}"#]);
+    let (_, asked) = learned(&plan, &batch, &[]);
+    assert_eq!(asked["lookup_repos"], [r#"{"did:plc:a","did:plc:b"}"#]);
 }

@@ -6,7 +6,7 @@ mod records;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{fold, lookups, Batch, Changes, Known, ShardEntries, Voided};
+use super::{fold, Batch, Changes, Known, ShardEntries, Voided};
 use crate::cbor::Value;
 use crate::cid::{self, Cid};
 use crate::entry::{
@@ -212,6 +212,7 @@ impl Log {
                 shard: 3,
                 held: HashMap::new(),
                 entries: self.entries,
+                is_cut: false,
             }],
         )
     }
@@ -228,24 +229,48 @@ fn encode(entry: &Entry<'_>) -> Vec<u8> {
 }
 
 pub(super) fn decode(plan: &Plan, shards: Vec<ShardEntries>) -> Batch {
-    let lexicon = |_: &str, record: &Value<'_>| match record.get("bad") {
+    super::decode(plan, &lexicon, shards, NOW).unwrap()
+}
+
+/// A record with `bad` is invalid.
+fn lexicon(_: &str, record: &Value<'_>) -> Result<(), String> {
+    match record.get("bad") {
         Some(_) => Err(String::from("bad record")),
         None => Ok(()),
-    };
-    super::decode(plan, &lexicon, shards, NOW).unwrap()
+    }
 }
 
 /// Known rows as the look-ups' answers: what is not given is empty.
 pub(super) fn known(plan: &Plan, batch: &Batch, answers: &[(&str, &str)]) -> Known {
-    let mut all: HashMap<String, String> = lookups(plan, batch)
-        .into_iter()
-        .map(|(name, _)| (name, String::from("[]")))
-        .collect();
-    for (name, answer) in answers {
-        assert!(all.contains_key(*name), "{name} is not asked for");
-        all.insert((*name).into(), (*answer).into());
+    let (known, asked) = learned(plan, batch, answers);
+    for (name, _) in answers {
+        assert!(asked.contains_key(*name), "{name} is not asked for");
     }
-    Known::read(plan, batch, &all).unwrap()
+    known
+}
+
+/// What is asked for in all rounds, and known then.
+pub(super) fn learned(
+    plan: &Plan,
+    batch: &Batch,
+    answers: &[(&str, &str)],
+) -> (Known, BTreeMap<String, Vec<String>>) {
+    let mut known = Known::new(false);
+    let mut asked = BTreeMap::new();
+    loop {
+        let wanted = known.wanted(plan, batch);
+        if wanted.is_empty() {
+            return (known, asked);
+        }
+        let told = wanted.into_iter().map(|(name, parameters)| {
+            let answer = answers.iter().find(|(of, _)| *of == name);
+            let text = answer.map_or("[]", |(_, text)| text).to_owned();
+            asked.insert(name.clone(), parameters);
+            (name, text)
+        });
+        let told: Vec<_> = told.collect();
+        known.learn(plan, &lexicon, batch, &told).unwrap();
+    }
 }
 
 /// Fold a log over known rows.

@@ -28,7 +28,7 @@ fn has_one() -> [(&'static str, &'static str); 2] {
         ("lookup_record", r#"[["at://did:plc:a/t.link/1"]]"#),
         (
             "lookup_link",
-            r#"[["at://did:plc:a/t.link/1", "did:plc:a", "at://did:plc:x/t.page/1"]]"#,
+            r#"[["at://did:plc:a/t.link/1", "c", "did:plc:a", "at://did:plc:x/t.page/1"]]"#,
         ),
     ]
 }
@@ -156,7 +156,7 @@ fn keys_are_looked_up_whole() {
     let mut log = Log::new();
     log.commit(A, &[('+', ONE, X), ('+', "t.page/1", &[("text", "")])]);
     let batch = log.batch(&plan);
-    let asked: BTreeMap<_, _> = lookups(&plan, &batch).into_iter().collect();
+    let (_, asked) = learned(&plan, &batch, &[]);
     assert_eq!(
         asked["lookup_link_key"],
         [r#"{"did:plc:a"}"#, r#"{"at://did:plc:x/t.page/1"}"#]
@@ -282,13 +282,13 @@ fn side_rows_of_a_changed_page_are_dropped_first() {
         ('~', "t.page/1", page),
         ('-', "t.page/2", &[]),
         ('+', "t.page/3", page),
+        ('-', "t.page/4", &[]),
     ];
-    let changes = one_commit(&ops, &[]);
-    assert_eq!(
-        statement(&changes, "delete_quote").unwrap(),
-        [r#"{"at://did:plc:a/t.page/1","at://did:plc:a/t.page/2"}"#]
-    );
-    assert!(statement(&changes, "delete_page").is_none());
+    let pages = r#"[["at://did:plc:a/t.page/1", "c"], ["at://did:plc:a/t.page/2", "c"]]"#;
+    let changes = one_commit(&ops, &[("lookup_page", pages)]);
+    let both = [r#"{"at://did:plc:a/t.page/1","at://did:plc:a/t.page/2"}"#];
+    assert_eq!(statement(&changes, "delete_quote").unwrap(), both);
+    assert_eq!(statement(&changes, "delete_page").unwrap(), both);
 }
 
 #[test]
@@ -335,6 +335,7 @@ fn shards_are_merged_by_seq_and_held_seqs_are_skipped() {
             .map(|(name, seq)| ((*name).into(), *seq))
             .collect(),
         entries: which.iter().map(|index| entries[*index].clone()).collect(),
+        is_cut: false,
     };
     let batch = decode(
         &plan,

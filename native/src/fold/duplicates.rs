@@ -1,0 +1,106 @@
+//! The overlay over records that lost a unique key.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::known::Known;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duplicate<'b> {
+    pub uri: &'b str,
+    pub cid: &'b str,
+    /// The record that held the key then.
+    pub of: &'b str,
+    pub time: &'b str,
+    /// The op that made it what it is.
+    pub by: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Duplicates<'b> {
+    known: HashMap<&'b str, Duplicate<'b>>,
+    now: HashMap<&'b str, Duplicate<'b>>,
+    by_winner: HashMap<&'b str, BTreeSet<&'b str>>,
+}
+
+impl<'b> Duplicates<'b> {
+    pub fn new(known: &'b Known) -> Self {
+        let mut duplicates = Self::default();
+        for (uri, cid, of, time) in &known.duplicates {
+            let duplicate = Duplicate {
+                uri,
+                cid,
+                of,
+                time,
+                by: 0,
+            };
+            duplicates.known.insert(uri, duplicate);
+            duplicates.put(duplicate);
+        }
+        duplicates
+    }
+
+    fn put(&mut self, duplicate: Duplicate<'b>) {
+        self.remove(duplicate.uri);
+        self.by_winner
+            .entry(duplicate.of)
+            .or_default()
+            .insert(duplicate.uri);
+        self.now.insert(duplicate.uri, duplicate);
+    }
+
+    /// Insert-or-nothing; whether it was inserted.
+    pub fn insert(&mut self, duplicate: Duplicate<'b>) -> bool {
+        let is_new = !self.now.contains_key(duplicate.uri);
+        if is_new {
+            self.put(duplicate);
+        }
+        is_new
+    }
+
+    /// Replace it where it is there.
+    pub fn update(&mut self, duplicate: Duplicate<'b>) {
+        if self.now.contains_key(duplicate.uri) {
+            self.put(duplicate);
+        }
+    }
+
+    pub fn remove(&mut self, uri: &str) {
+        if let Some(duplicate) = self.now.remove(uri) {
+            if let Some(losers) = self.by_winner.get_mut(duplicate.of) {
+                losers.remove(uri);
+            }
+        }
+    }
+
+    /// The losers to this winner, earliest first.
+    pub fn of(&self, winner: &str) -> Vec<&'b str> {
+        let losers = self.by_winner.get(winner).into_iter().flatten();
+        let mut losers: Vec<_> = losers.filter_map(|uri| self.now.get(uri)).collect();
+        losers.sort_by_key(|loser| (loser.time, loser.uri));
+        losers.into_iter().map(|loser| loser.uri).collect()
+    }
+
+    /// uris to delete and rows to insert, both sorted.
+    pub fn into_changes(self) -> (Vec<&'b str>, Vec<Duplicate<'b>>) {
+        let same = |left: &Duplicate<'_>, right: Option<&Duplicate<'_>>| {
+            right.is_some_and(|right| {
+                (left.cid, left.of, left.time) == (right.cid, right.of, right.time)
+            })
+        };
+        let mut gone: Vec<_> = self
+            .known
+            .values()
+            .filter(|known| !same(known, self.now.get(known.uri)))
+            .map(|known| known.uri)
+            .collect();
+        let mut fresh: Vec<_> = self
+            .now
+            .values()
+            .filter(|now| !same(now, self.known.get(now.uri)))
+            .copied()
+            .collect();
+        gone.sort_unstable();
+        fresh.sort_unstable_by_key(|duplicate| duplicate.uri);
+        (gone, fresh)
+    }
+}

@@ -1,0 +1,150 @@
+//! The overlay over posts: who replies to what, and what was judged of them.
+
+use std::collections::HashMap;
+
+use super::known::Known;
+
+/// A post as its row tells it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Post<'b> {
+    pub cid: &'b str,
+    pub sort_at: &'b str,
+    pub parent: Option<&'b str>,
+    pub root: Option<&'b str>,
+    pub flags: Flags,
+}
+
+/// What is judged of a post; `None` is NULL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    pub invalid_root: Option<bool>,
+    pub violates_gate: Option<bool>,
+    pub violates_embedding: Option<bool>,
+    pub has_gate: [Option<bool>; 2],
+}
+
+/// Which of a post's two gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Thread,
+    Embedding,
+}
+
+/// Every post that the batch can see.
+#[derive(Debug)]
+pub(crate) struct Posts<'b> {
+    rows: HashMap<&'b str, Post<'b>>,
+    replies: HashMap<&'b str, Vec<&'b str>>,
+    /// What to set on rows that the database holds.
+    marks: HashMap<&'b str, [Option<bool>; 2]>,
+}
+
+impl<'b> Posts<'b> {
+    pub fn new(known: &'b Known) -> Self {
+        let mut posts = Self {
+            rows: HashMap::with_capacity(known.posts.len()),
+            replies: HashMap::new(),
+            marks: HashMap::new(),
+        };
+        for (uri, cid, sort_at, parent, root, invalid_root, violates_gate) in &known.posts {
+            let post = Post {
+                cid,
+                sort_at,
+                parent: parent.as_deref(),
+                root: root.as_deref(),
+                flags: Flags {
+                    invalid_root: *invalid_root,
+                    violates_gate: *violates_gate,
+                    ..Flags::default()
+                },
+            };
+            if !posts.rows.contains_key(uri.as_str()) {
+                posts.put(uri, post);
+            }
+        }
+        posts
+    }
+
+    pub fn get(&self, uri: &str) -> Option<&Post<'b>> {
+        self.rows.get(uri)
+    }
+
+    /// A new row: marks made for another row of this uri are void.
+    pub fn insert(&mut self, uri: &'b str, post: Post<'b>) {
+        self.marks.remove(uri);
+        self.put(uri, post);
+    }
+
+    fn put(&mut self, uri: &'b str, post: Post<'b>) {
+        if let Some(parent) = post.parent {
+            self.replies.entry(parent).or_default().push(uri);
+        }
+        self.rows.insert(uri, post);
+    }
+
+    pub fn set_flags(&mut self, uri: &str, flags: Flags) {
+        if let Some(post) = self.rows.get_mut(uri) {
+            post.flags = flags;
+        }
+    }
+
+    pub fn remove(&mut self, uri: &str) -> Option<Post<'b>> {
+        self.marks.remove(uri);
+        let post = self.rows.remove(uri)?;
+        if let Some(replies) = post.parent.and_then(|parent| self.replies.get_mut(parent)) {
+            replies.retain(|reply| *reply != uri);
+        }
+        Some(post)
+    }
+
+    /// A gate came (true) or went (false). A post that is not in the batch may exist or not.
+    pub fn mark(&mut self, uri: &'b str, gate: Gate, there: bool) {
+        if let Some(post) = self.rows.get_mut(uri) {
+            if let Some(flag) = post.flags.has_gate.get_mut(gate as usize) {
+                *flag = Some(there);
+            }
+        }
+        if let Some(mark) = self.marks.entry(uri).or_default().get_mut(gate as usize) {
+            *mark = Some(there);
+        }
+    }
+
+    /// The post itself (height 0) and those above it, at most `height` up.
+    pub fn chain(&self, uri: &'b str, height: usize) -> Vec<(&'b str, usize)> {
+        let mut chain = Vec::new();
+        let mut next = Some(uri);
+        for step in 0..=height {
+            let Some((uri, post)) = next.and_then(|uri| Some((uri, self.rows.get(uri)?))) else {
+                break;
+            };
+            chain.push((uri, step));
+            next = post.parent;
+        }
+        chain
+    }
+
+    /// The posts below, nearest first, at most `depth` down.
+    pub fn tree(&self, uri: &'b str, depth: usize) -> Vec<(&'b str, usize)> {
+        let mut found: Vec<(&str, usize)> = Vec::new();
+        let mut level = vec![uri];
+        for step in 1..=depth {
+            let mut below: Vec<&str> = level
+                .iter()
+                .filter_map(|uri| self.replies.get(uri))
+                .flatten()
+                .copied()
+                .collect();
+            below.sort_unstable();
+            found.extend(below.iter().map(|uri| (*uri, step)));
+            level = below;
+        }
+        found
+    }
+
+    /// Gate marks for rows of the database, sorted by uri.
+    pub fn marks(&self) -> Vec<(&'b str, [Option<bool>; 2])> {
+        let mut marks: Vec<_> = self.marks.iter().map(|(uri, mark)| (*uri, *mark)).collect();
+        marks.sort_unstable();
+        marks
+    }
+}

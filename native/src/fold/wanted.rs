@@ -1,0 +1,395 @@
+//! What must be looked up before a batch can be folded, in rounds: a later one asks for
+//! what the answers before it point to.
+//!
+//! What is not looked up counts as absent. So everything that the fold may see must be
+//! asked for here, whatever order the batch's ops turn out to have effect in.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
+use super::detail;
+use super::events::tid_micros;
+use super::known::Known;
+use crate::entry::Action;
+use crate::pgcopy::ArrayText;
+use crate::plan::{Collection, Plan, Role, TableId};
+use crate::syntax;
+
+/// Fewer thread mutes than these are all read at once; else those that matter are.
+pub(super) const SOME_MUTES: usize = 1_000;
+
+const ROUNDS: usize = 4;
+
+/// A look-up's name and one array literal for each parameter.
+pub(crate) type Lookup = (String, Vec<String>);
+
+impl Known {
+    /// What to look up now; empty when everything is known.
+    pub fn wanted(&mut self, plan: &Plan, batch: &Batch) -> Vec<Lookup> {
+        // A round without questions answers itself.
+        loop {
+            let lookups = self.questions(plan, batch);
+            if !lookups.is_empty() || self.round >= ROUNDS {
+                return lookups;
+            }
+            self.round += 1;
+        }
+    }
+
+    fn questions(&self, plan: &Plan, batch: &Batch) -> Vec<Lookup> {
+        let mut wanted = Wanted {
+            plan,
+            batch,
+            known: self,
+            texts: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            pairs: BTreeSet::new(),
+            once: Vec::new(),
+        };
+        match self.round {
+            0 => wanted.dids(),
+            1 => wanted.first(),
+            2 => wanted.second(),
+            3 => wanted.third(),
+            _ => {}
+        }
+        wanted.take()
+    }
+}
+
+struct Wanted<'k> {
+    plan: &'k Plan,
+    batch: &'k Batch,
+    known: &'k Known,
+    /// Keys by look-up.
+    texts: BTreeMap<&'static str, BTreeSet<String>>,
+    rows: BTreeMap<TableId, BTreeSet<&'k str>>,
+    keys: BTreeMap<TableId, BTreeSet<String>>,
+    /// Of `lookup_mutes`.
+    pairs: BTreeSet<(String, String)>,
+    once: Vec<&'static str>,
+}
+
+impl<'k> Wanted<'k> {
+    fn dids(&mut self) {
+        for event in &self.batch.events {
+            if !matches!(event.kind, Kind::RejectedFrame(_)) {
+                self.add("lookup_repos", &event.did);
+                self.add("lookup_actors", &event.did);
+            }
+        }
+    }
+
+    /// What the ops themselves name.
+    fn first(&mut self) {
+        let proven = self.proven();
+        let mut tells = false;
+        for (number, op) in self.batch.ops.iter().enumerate() {
+            let Some((target, collection)) = self.place(op) else {
+                continue;
+            };
+            let is_new = proven.get(number).copied().unwrap_or(false);
+            if !is_new {
+                self.existing(op.action, target, collection);
+            }
+            let Body::Write(_, written) = &op.body else {
+                continue;
+            };
+            let Some(row) = &written.row else { continue };
+            if let Some((table, key)) = collection.table.zip(row.key.as_deref()) {
+                self.keys.entry(table).or_default().insert(key.into());
+            }
+            tells |= row.notices.iter().any(|notice| notice.subject.is_some());
+            if let Some(post) = row.detail.post() {
+                tells |= post.parent.is_some() || !post.quoted.is_empty();
+                self.around(&target.uri, post);
+            }
+        }
+        if tells {
+            self.once.push("lookup_some_mutes");
+        }
+    }
+
+    /// What is there of a uri that may exist.
+    fn existing(&mut self, action: Action, target: &'k Target, collection: &'k Collection) {
+        self.add("lookup_record", &target.uri);
+        let table = self.plan.table_of(target.collection, target.is_self);
+        if let Some(table) = table {
+            self.rows.entry(table).or_default().insert(&target.uri);
+        }
+        if !collection.unique.is_empty() {
+            self.add("lookup_duplicates", &target.uri);
+            if action == Action::Delete {
+                self.add("lookup_candidates", &target.uri);
+            }
+        }
+        match collection.role {
+            Role::Repost => self.add("lookup_feed_items", &target.uri),
+            Role::Post => {
+                self.add("lookup_posts", &target.uri);
+                self.add("lookup_own_posts", &target.uri);
+                if action != Action::Create {
+                    self.add("lookup_quoted", &target.uri);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a new version of a post is judged by, and who stands above and below it.
+    fn around(&mut self, uri: &str, post: &PostDetail) {
+        self.add("lookup_post_tree", uri);
+        if let Some(parent) = &post.parent {
+            self.add("lookup_post_chain", parent);
+        }
+        if let Some(root) = &post.root {
+            self.add("lookup_texts", &detail::threadgate_uri(root));
+        }
+        for quoted in &post.quoted {
+            if detail::is_post(&quoted.uri) {
+                self.add("lookup_texts", &detail::postgate_uri(&quoted.uri));
+            }
+        }
+    }
+
+    /// What the rows found point to.
+    fn second(&mut self) {
+        let posts: HashSet<&str> = self.known.posts.iter().map(|row| row.0.as_str()).collect();
+        let gates = self.gates();
+        let batch = self.batch;
+        for (target, written) in batch.ops.iter().filter_map(written_of) {
+            let Some(post) = written.row.as_ref().and_then(|row| row.detail.post()) else {
+                continue;
+            };
+            if let Some(parent) = post.parent.as_deref().filter(|uri| !posts.contains(uri)) {
+                self.add("lookup_texts", parent);
+            }
+            let Some(root) = &post.root else { continue };
+            let replier = syntax::authority_of(&target.uri);
+            let owner = syntax::authority_of(root);
+            for rules in gates
+                .get(&detail::threadgate_uri(root))
+                .into_iter()
+                .flatten()
+            {
+                self.let_in(rules, replier, owner, root);
+            }
+        }
+        let known = self.known;
+        for candidate in &known.candidates {
+            let row = candidate
+                .written
+                .as_ref()
+                .and_then(|written| written.row.as_ref());
+            let of = self.plan.collections.get(candidate.collection);
+            if of.is_some_and(|of| of.role == Role::Repost) {
+                self.add("lookup_feed_items", &candidate.uri);
+            }
+            let table = of.and_then(|of| of.table);
+            if let Some((table, key)) = table.zip(row.and_then(|row| row.key.as_deref())) {
+                self.keys.entry(table).or_default().insert(key.into());
+            }
+        }
+        self.subjects();
+    }
+
+    /// What decides whether a gate lets a reply in.
+    fn let_in(&mut self, rules: &Rules, replier: &str, owner: &str, root: &str) {
+        if !rules.closed || replier == owner {
+            return;
+        }
+        if rules.mentioned {
+            self.add("lookup_texts", root);
+        }
+        if let Some(follow) = self.plan.table_named("follow") {
+            let keys = self.keys.entry(follow).or_default();
+            if rules.followers {
+                keys.insert(format!("{replier}\0{owner}"));
+            }
+            if rules.following {
+                keys.insert(format!("{owner}\0{replier}"));
+            }
+        }
+        if let Some(items) = self.plan.table_named("list_item") {
+            let keys = self.keys.entry(items).or_default();
+            keys.extend(rules.lists.iter().map(|list| format!("{list}\0{replier}")));
+        }
+    }
+
+    /// Posts that notifications are about, where their recipients mute threads.
+    fn subjects(&mut self) {
+        let known = self.known;
+        let muters: HashSet<&str> = known.mutes.iter().map(|(did, _)| did.as_str()).collect();
+        if known.all_mutes && muters.is_empty() {
+            return;
+        }
+        let may_mute = |did: &str| !known.all_mutes || muters.contains(did);
+        let batch = self.batch;
+        for (_, written) in batch.ops.iter().filter_map(written_of) {
+            let Some(row) = &written.row else { continue };
+            for notice in &row.notices {
+                if let Some(subject) = notice.subject.as_deref().filter(|_| may_mute(&notice.did)) {
+                    self.add("lookup_posts", subject);
+                }
+            }
+            for quoted in row.detail.post().map_or(&[][..], |post| &post.quoted) {
+                if detail::is_post(&quoted.uri) && may_mute(syntax::authority_of(&quoted.uri)) {
+                    self.add("lookup_posts", &quoted.uri);
+                }
+            }
+        }
+    }
+
+    /// Mutes one by one, where there are too many to know them all.
+    fn third(&mut self) {
+        if self.known.all_mutes || self.known.mutes.is_empty() {
+            return;
+        }
+        let mut roots: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+        for (uri, _, _, _, root, ..) in &self.known.posts {
+            let root = root.as_deref().unwrap_or(uri);
+            roots.entry(uri).or_default().insert(root);
+        }
+        for (target, written) in self.batch.ops.iter().filter_map(written_of) {
+            if let Some(post) = written.row.as_ref().and_then(|row| row.detail.post()) {
+                let root = post.root.as_deref().unwrap_or(&target.uri);
+                roots.entry(&target.uri).or_default().insert(root);
+            }
+        }
+        for (uri, roots) in &roots {
+            let host = syntax::authority_of(uri);
+            self.pairs.extend(
+                roots
+                    .iter()
+                    .map(|root| (host.to_owned(), (*root).to_owned())),
+            );
+        }
+    }
+
+    /// Creates of which the protocol says that the record did not exist: their commit follows
+    /// the one applied last, in a repository of which nothing is missing.
+    fn proven(&self) -> Vec<bool> {
+        let mut proven = vec![false; self.batch.ops.len()];
+        if !self.known.trusting {
+            return proven;
+        }
+        let mut repos: HashMap<&str, (Option<&str>, bool)> = HashMap::new();
+        for (did, rev, resync, ..) in &self.known.repos {
+            repos.insert(did, (rev.as_deref(), resync.is_some()));
+        }
+        for event in &self.batch.events {
+            let repo = repos.entry(&event.did).or_default();
+            match &event.kind {
+                Kind::Commit(commit) => {
+                    let in_time =
+                        tid_micros(&commit.rev).is_some_and(|micros| micros <= self.batch.latest);
+                    if !in_time || repo.0.is_some_and(|rev| &*commit.rev <= rev) {
+                        continue;
+                    }
+                    repo.1 |= repo.0 != commit.since.as_deref();
+                    repo.0 = Some(&commit.rev);
+                    if !repo.1 {
+                        for number in commit.ops.clone() {
+                            let op = self.batch.ops.get(number);
+                            if let (Some(op), Some(is_new)) = (op, proven.get_mut(number)) {
+                                *is_new = op.action == Action::Create;
+                            }
+                        }
+                    }
+                }
+                Kind::Sync { .. } => repo.1 = true,
+                _ => {}
+            }
+        }
+        proven
+    }
+
+    /// Every version of every thread's gate that a reply of the batch may meet.
+    fn gates(&self) -> HashMap<String, Vec<Rules>> {
+        let mut gates: HashMap<String, Vec<Rules>> = HashMap::new();
+        for (uri, json) in &self.known.texts {
+            gates
+                .entry(uri.clone())
+                .or_default()
+                .push(detail::rules(json));
+        }
+        for (target, written) in self.batch.ops.iter().filter_map(written_of) {
+            let collection = self.plan.collections.get(target.collection);
+            if collection.is_some_and(|of| of.role == Role::Threadgate) {
+                let uri = syntax::canonical(&target.uri).into_owned();
+                gates
+                    .entry(uri)
+                    .or_default()
+                    .push(detail::rules(&written.json));
+            }
+        }
+        gates
+    }
+
+    fn place(&self, op: &'k Op) -> Option<(&'k Target, &'k Collection)> {
+        let target = op.body.target()?;
+        Some((target, self.plan.collections.get(target.collection)?))
+    }
+
+    fn add(&mut self, name: &'static str, key: &str) {
+        let keys = self.texts.entry(name).or_default();
+        if !keys.contains(key) {
+            keys.insert(key.to_owned());
+        }
+    }
+
+    /// The questions gathered; keys sorted, so that the same batch asks the same thing and
+    /// locks in DID order.
+    fn take(&mut self) -> Vec<Lookup> {
+        let mut lookups = Vec::new();
+        for (name, keys) in std::mem::take(&mut self.texts) {
+            lookups.push((
+                name.to_owned(),
+                vec![array(keys.iter().map(String::as_str))],
+            ));
+        }
+        for (table, uris) in std::mem::take(&mut self.rows) {
+            let name = format!("lookup_{}", self.plan.table_name(table));
+            lookups.push((name, vec![array(uris.into_iter())]));
+        }
+        for (table, keys) in std::mem::take(&mut self.keys) {
+            if !keys.is_empty() {
+                let name = format!("lookup_{}_key", self.plan.table_name(table));
+                lookups.push((name, columns(&keys)));
+            }
+        }
+        let pairs = std::mem::take(&mut self.pairs);
+        if !pairs.is_empty() {
+            let dids = array(pairs.iter().map(|(did, _)| did.as_str()));
+            let roots = array(pairs.iter().map(|(_, root)| root.as_str()));
+            lookups.push(("lookup_mutes".into(), vec![dids, roots]));
+        }
+        for name in self.once.drain(..) {
+            lookups.push((name.to_owned(), Vec::new()));
+        }
+        lookups
+    }
+}
+
+fn written_of(op: &Op) -> Option<(&Target, &Written)> {
+    match &op.body {
+        Body::Write(target, written) => Some((target, written)),
+        _ => None,
+    }
+}
+
+/// Keys joined by NUL as one array a column.
+fn columns(keys: &BTreeSet<String>) -> Vec<String> {
+    let count = keys.first().map_or(0, |key| key.split('\0').count());
+    let column = |at: usize| array(keys.iter().map(|key| key.split('\0').nth(at).unwrap_or("")));
+    (0..count).map(column).collect()
+}
+
+pub(crate) fn array<'k>(values: impl Iterator<Item = &'k str>) -> String {
+    let mut array = ArrayText::default();
+    for value in values {
+        array.push(Some(value));
+    }
+    array.finish()
+}
