@@ -19,6 +19,7 @@ class Stage(StrEnum):
     DELETE = "delete"
     COPY = "copy"
     STATEMENTS = "statements"
+    AGGREGATES = "aggregates"
     POSITIONS = "positions"
     COMMIT = "commit"
     UPKEEP = "upkeep"

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 MAX_REFUSALS = 3
 """Times that Postgres may refuse one batch before the batch is cut in two."""
 
+AGGREGATES = frozenset({"add_post_counts", "set_quote_counts", "add_profile_counts"})
+"""Statements that are timed by themselves: rows that many repositories' ops add to."""
+
 MAX_REPLAYS = 10
 """Deadlocks and serialization failures in a row before the error is passed on."""
 
@@ -223,8 +226,10 @@ class Writer:
         failpoints.passing("before_copy")
         with self.stages(Stage.COPY):
             rows = await self._copy(changes)
-        with self.stages(Stage.STATEMENTS):
-            await self._execute(changes.statements())
+        for statement in changes.statements():
+            kind = Stage.AGGREGATES if statement[0] in AGGREGATES else Stage.STATEMENTS
+            with self.stages(kind):
+                await self._execute([statement])
         for part in decoded.parts:
             moved[part.shard].advance(part.last_id, len(part.entries))
         filtered = 0
