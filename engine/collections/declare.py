@@ -310,6 +310,7 @@ class Plan(msgspec.Struct, frozen=True):
     record: Table
     collections: tuple[Collection, ...]
     derived: tuple[Table, ...] = DERIVED
+    gives_way: tuple[str, ...] = ()  # tables with a unique index that is not the reference's
 
     def encode(self) -> bytes:
         """The plan as the crate reads it."""
@@ -346,7 +347,8 @@ def to_plan(collections: tuple[Collection, ...], variants: Mapping[str, str | bo
         collections: the declarations.
         variants: what the database's catalogue says where databases differ:
             ``{"post.langs": "jsonb", "record.rev": False}``; types as the catalogue
-            prints them, ``varchar[]`` also in short. A missing key means the reference's schema.
+            prints them, ``varchar[]`` also in short; ``"notification.unique": True`` where rows
+            of ours may be refused. A missing key means the reference's schema.
 
     Raises:
         ValueError: a type that cannot be written.
@@ -367,4 +369,5 @@ def to_plan(collections: tuple[Collection, ...], variants: Mapping[str, str | bo
             )
             for collection in collections
         ),
+        gives_way=("notification",) if longer.get("notification.unique") else (),
     )

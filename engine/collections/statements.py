@@ -19,12 +19,22 @@ _LOOKUP_PREFIX = "lookup_"
 
 
 @dataclass(frozen=True)
+class GivingWay:
+    """How rows are written that an index which is not the reference's may refuse."""
+
+    table: str  # temporary, empty at the end of each transaction
+    prepare: str
+    insert: str
+
+
+@dataclass(frozen=True)
 class Statements:
     """Every statement of the indexer's transaction, by the name the fold uses."""
 
     lookups: dict[str, str]  # answer one row of one column: a JSON array of row arrays
     writes: dict[str, str]
     copies: dict[str, tuple[str, str, tuple[str, ...]]]  # name -> schema, table, columns
+    giving_way: dict[str, GivingWay]  # tables that are copied in two steps
 
 
 def _array(number: int) -> str:
@@ -88,6 +98,20 @@ def update_rows(table: Table) -> str:
     )
 
 
+def give_way(table: Table) -> GivingWay:
+    """By way of a temporary table: rows of which a unique index has one already are left out."""
+    columns = ", ".join(quoted(column.name) for column in table.columns)
+    waiting = quoted(f"new_{table.name}")
+    name = quoted(table.name)
+    return GivingWay(
+        f"new_{table.name}",
+        f"CREATE TEMP TABLE IF NOT EXISTS {waiting} ON COMMIT DELETE ROWS\n"  # noqa: S608
+        f"AS SELECT {columns} FROM {name} WITH NO DATA",
+        f"INSERT INTO {name} ({columns})\nSELECT {columns} FROM pg_temp.{waiting}\n"
+        "ON CONFLICT DO NOTHING",
+    )
+
+
 def of_collection(collection: Collection) -> tuple[dict[str, str], dict[str, str]]:
     """Look-ups and writes of one collection's tables."""
     table = collection.table
@@ -127,4 +151,5 @@ def build(plan: Plan, schema: str, state_schema: str) -> Statements:
         name: (schema, name, tuple(column.name for column in table.columns))
         for name, table in plan.tables().items()
     }
-    return Statements(lookups, writes, copies)
+    giving_way = {name: give_way(plan.tables()[name]) for name in plan.gives_way}
+    return Statements(lookups, writes, copies, giving_way)

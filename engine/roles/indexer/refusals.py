@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from engine.adapters import postgres
+from engine.roles.indexer import copies
 
 if TYPE_CHECKING:
     from engine.collections.statements import Statements
@@ -81,7 +81,7 @@ async def find(
                 try:
                     async with conn.transaction():
                         part = changes.part(copy, line, size)
-                        await postgres.copy_in(conn, *statements.copies[table], part)
+                        await copies.write(conn, statements, table, part)
                     line, size = line + size, min(MAX_LINES, 2 * size)
                 except BAD_DATA as refusal:
                     at = refused_line(getattr(refusal, "context", None), table)

@@ -24,6 +24,7 @@ import asyncpg
 from engine import errors, failpoints
 from engine.adapters import postgres
 from engine.core import codec
+from engine.roles.indexer import copies
 from engine.roles.indexer import position as positions
 from engine.roles.indexer.refusals import BAD_DATA, Refused, find
 from engine.roles.indexer.stages import Stage, Stages
@@ -246,7 +247,7 @@ class Writer:
         rows = 0
         for table, payload, count in changes.copies():
             try:
-                await postgres.copy_in(self.conn, *self.statements.copies[table], payload)
+                await copies.write(self.conn, self.statements, table, payload)
             except BAD_DATA as refusal:
                 exists = isinstance(refusal, asyncpg.UniqueViolationError)
                 raise Refused(f"{table}: {refusal}", changes, exists=exists) from refusal
