@@ -35,6 +35,7 @@ mod op_threads;
 mod ops;
 mod people;
 mod posts;
+mod proof;
 mod quotes;
 mod repos;
 mod rows;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
 use super::detail;
-use super::events::tid_micros;
 use super::known::Known;
+use super::proof;
 use crate::entry::Action;
 use crate::pgcopy::ArrayText;
 use crate::plan::{Collection, Plan, Role, TableId};
@@ -83,7 +83,7 @@ impl<'k> Wanted<'k> {
 
     /// What the ops themselves name.
     fn first(&mut self) {
-        let proven = self.proven();
+        let proven = proof::proven(self.batch, self.known);
         let mut tells = false;
         for (number, op) in self.batch.ops.iter().enumerate() {
             let Some((target, collection)) = self.place(op) else {
@@ -265,44 +265,6 @@ impl<'k> Wanted<'k> {
                     .map(|root| (host.to_owned(), (*root).to_owned())),
             );
         }
-    }
-
-    /// Creates of which the protocol says that the record did not exist: their commit follows
-    /// the one applied last, in a repository of which nothing is missing.
-    fn proven(&self) -> Vec<bool> {
-        let mut proven = vec![false; self.batch.ops.len()];
-        if !self.known.trusting {
-            return proven;
-        }
-        let mut repos: HashMap<&str, (Option<&str>, bool)> = HashMap::new();
-        for (did, rev, resync, ..) in &self.known.repos {
-            repos.insert(did, (rev.as_deref(), resync.is_some()));
-        }
-        for event in &self.batch.events {
-            let repo = repos.entry(&event.did).or_default();
-            match &event.kind {
-                Kind::Commit(commit) => {
-                    let in_time =
-                        tid_micros(&commit.rev).is_some_and(|micros| micros <= self.batch.latest);
-                    if !in_time || repo.0.is_some_and(|rev| &*commit.rev <= rev) {
-                        continue;
-                    }
-                    repo.1 |= repo.0 != commit.since.as_deref();
-                    repo.0 = Some(&commit.rev);
-                    if !repo.1 {
-                        for number in commit.ops.clone() {
-                            let op = self.batch.ops.get(number);
-                            if let (Some(op), Some(is_new)) = (op, proven.get_mut(number)) {
-                                *is_new = op.action == Action::Create;
-                            }
-                        }
-                    }
-                }
-                Kind::Sync { .. } => repo.1 = true,
-                _ => {}
-            }
-        }
-        proven
     }
 
     /// Every version of every thread's gate that a reply of the batch may meet.
