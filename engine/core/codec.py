@@ -157,6 +157,10 @@ when everything is known; the answers go to ``learn([(name, answer), ...])``, ea
 that the look-up returned (``ValueError`` if it is none). If it is ``trusting``, a record is not
 looked up where the protocol proves that it did not exist: its repository may lie, and Postgres
 then refuses the row as one that exists.
+
+``before`` are changes that are still being written: what they touch is taken from them, whichever
+of the two states a look-up saw. Where that does not do, ``blocked`` is true, at once or after an
+answer: they must be written first, and everything be learned anew.
 """
 
 Changes = _native.Changes

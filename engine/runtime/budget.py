@@ -26,7 +26,7 @@ OURS = 1
 WORKING: dict[str, Callable[[Settings], int]] = {
     # One that looks for torn streams; each relay one whenever it begins anew.
     "firehose": lambda settings: 1 + len(settings.ingester.relay_hosts),
-    "indexer": lambda settings: 1,
+    "indexer": lambda settings: 2,
     "identity": lambda settings: identity.CONNECTIONS,
 }
 """How many a process of a role has at a time, at most, to do its work."""

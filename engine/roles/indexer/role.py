@@ -23,6 +23,7 @@ from engine.roles.indexer import lease as leases
 from engine.roles.indexer import members, tables
 from engine.roles.indexer import position as positions
 from engine.roles.indexer import session as sessions
+from engine.roles.indexer.looker import Looker
 from engine.roles.indexer.reader import Reader
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
@@ -76,6 +77,8 @@ class IndexerRole(KeepTrying):
             stack.callback(self._forget)
             conn = await postgres.connect(settings, self._name)
             stack.push_async_callback(_close, conn)
+            looking = await postgres.connect(settings, f"{self._name} looking")
+            stack.push_async_callback(_close, looking)
             admin = await resp.RespConnection.open(settings.redis_url or "")
             stack.callback(admin.close)
             reading = await resp.RespConnection.open(settings.redis_url or "")
@@ -108,6 +111,7 @@ class IndexerRole(KeepTrying):
                     batch_bytes=settings.indexer.batch_bytes,
                     batch_size=settings.indexer.batch_size,
                 ),
+                looker=Looker(looking, built.statements, self._stages),
                 writer=Writer(
                     conn=conn,
                     lease=lease,

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import errors, failpoints
 from engine.adapters import postgres
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     import asyncpg
 
     from engine.adapters import resp
-    from engine.core import streams
+    from engine.core import codec, streams
+    from engine.roles.indexer.looker import Looker
     from engine.roles.indexer.reader import Reader
-    from engine.roles.indexer.writer import Decoded, Writer
+    from engine.roles.indexer.writer import Committed, Decoded, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,26 @@ class Counters:
     trimmed: int = 0
 
 
+@dataclass(frozen=True)
+class Writing:
+    """A batch that is being written, and the changes that were prepared for it."""
+
+    task: asyncio.Task[Committed]
+    changes: codec.Changes | None
+
+
 @dataclass
 class Session:
-    """The work on owned shards whose epoch was checked."""
+    """The work on owned shards whose epoch was checked.
+
+    One batch is read and decoded, one prepared and one written at a time, each by itself; between
+    two writes the connection is free for upkeep.
+    """
 
     conn: asyncpg.Connection
     admin: resp.RespConnection
     reader: Reader
+    looker: Looker
     writer: Writer
     trimmer: trim.Trimmer
     keys: streams.Keys
@@ -91,33 +105,46 @@ class Session:
         self._read_to = {s: p.entry_id for s, p in self.writer.positions.items()}
         stopping = asyncio.create_task(stop.wait())
         reading = self._start_read()
+        writing: Writing | None = None
         try:
-            while True:
+            while not stop.is_set():
+                waited: set[asyncio.Task[Any]] = {reading, stopping}
+                if writing is not None:
+                    waited.add(writing.task)
                 with self.stages(Stage.WAIT):
-                    await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if stop.is_set():
-                    return
-                decoded = reading.result()
-                if decoded is not None:
-                    for part in decoded.parts:
-                        self._read_to[part.shard] = part.last_id
-                    self.reader.keep(decoded.rest)
-                reading = self._start_read()
+                    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                decoded = None
+                if reading.done() and not stop.is_set():
+                    decoded = self._take(reading.result())
+                    reading = self._start_read()
+                prepared = None
                 if decoded is not None:
                     failpoints.passing("after_read")
-                    await self._commit(decoded)
+                    before = writing.changes if writing else None
+                    if writing is None or before is not None:
+                        prepared = await self.looker.prepare(decoded.batch, before)
+                elif writing is not None and not writing.task.done():
+                    continue
+                if writing is not None and not await self._finish(writing):
+                    prepared = None
+                writing = None
                 with self.stages(Stage.UPKEEP):
                     await self._upkeep()
                     if await share() != self.writer.lease.shards:
                         return
+                if decoded is not None:
+                    write = asyncio.create_task(self.writer.write(decoded, prepared))
+                    writing = Writing(write, prepared)
+            if writing is not None:
+                await self._finish(writing)
         finally:
-            for task in (reading, stopping):
+            for task in (reading, stopping, *([writing.task] if writing else [])):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, errors.HeadraceError):
                     await task
 
     def _start_read(self) -> asyncio.Task[Decoded | None]:
-        """Read and decode the next batch while the present one is written: two in memory."""
+        """Read and decode a batch while one is written and one prepared: three in memory."""
 
         async def read() -> Decoded | None:
             parts = await self.reader.read(self._read_to, BLOCK_MS)
@@ -125,8 +152,17 @@ class Session:
 
         return asyncio.create_task(read())
 
-    async def _commit(self, decoded: Decoded) -> None:
-        done = await self.writer.write(decoded)
+    def _take(self, decoded: Decoded | None) -> Decoded | None:
+        """What was read is ours; the next read begins behind it."""
+        if decoded is not None:
+            for part in decoded.parts:
+                self._read_to[part.shard] = part.last_id
+            self.reader.keep(decoded.rest)
+        return decoded
+
+    async def _finish(self, writing: Writing) -> bool:
+        """Wait until a batch is committed; whether its changes are what was prepared."""
+        done = await writing.task
         now = time.monotonic()
         for shard, (events, size) in done.weights.items():
             entry_id = self.writer.positions[shard].entry_id
@@ -138,6 +174,7 @@ class Session:
         self.counters.filtered += done.filtered
         self.counters.refused += done.refused
         self.counters.replayed += done.replayed
+        return done.as_prepared
 
     async def _adopt_leftovers(self) -> None:
         """Take over what the former owner committed but did not trim."""

@@ -14,7 +14,7 @@ class Stage(StrEnum):
     DECODE = "decode"  # beside the writing of the batch before
     WAIT = "wait"  # for entries to come, or to be decoded
     LOCK = "lock"
-    KNOWN_ROWS = "known_rows"
+    KNOWN_ROWS = "known_rows"  # this and the next beside the writing of the batch before
     FOLD = "fold"
     DELETE = "delete"
     COPY = "copy"

@@ -1,8 +1,8 @@
 """Turn one batch of entries into committed rows: one transaction, exactly once.
 
-Order inside the transaction: the shard locks, the rows that
-must be known, the fold (Rust), deletes, COPY of new rows, updates and our own
-tables, the positions. Either all of it is there afterwards or nothing is, so a
+Order inside the transaction: the shard locks; the rows that must be known and the
+fold (Rust), if nobody did that before (``looker``); deletes, COPY of new rows, updates
+and our own tables, numbers, the positions. Either all of it is there afterwards or nothing is, so a
 crash anywhere costs only the work of the batch.
 
 A row that Postgres refuses costs only its op: the ops of all refused rows are
@@ -26,6 +26,7 @@ from engine.adapters import postgres
 from engine.core import codec
 from engine.roles.indexer import copies
 from engine.roles.indexer import position as positions
+from engine.roles.indexer.looker import learn
 from engine.roles.indexer.refusals import BAD_DATA, Refused, find
 from engine.roles.indexer.stages import Stage, Stages
 
@@ -59,6 +60,8 @@ class Committed:
     filtered: int = 0
     refused: int = 0
     replayed: int = 0
+    as_prepared: bool = True
+    """What was prepared was written as it was."""
     weights: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Shard -> events and bytes of the committed entries."""
 
@@ -113,8 +116,12 @@ class Writer:
             rest += [second] if second.entries else []
         return Decoded(taken, rest, batch)
 
-    async def write(self, decoded: Decoded) -> Committed:
+    async def write(self, decoded: Decoded, prepared: codec.Changes | None = None) -> Committed:
         """Commit every entry that was taken; on return the rows and positions are committed.
+
+        ``prepared`` are the batch's changes, if somebody folded it already; without them, and
+        wherever Postgres does not take them as they are, the rows that matter are looked up and
+        the batch is folded inside the transaction.
 
         Committed means visible and crash-safe as a whole; flushed to disk a
         moment later (``trim`` waits for that before an entry leaves Redis).
@@ -125,18 +132,22 @@ class Writer:
             StoreError: Postgres failed; nothing was written.
         """
         done = Committed()
-        await self._write(decoded, done)
+        await self._write(decoded, prepared, done)
         return done
 
-    async def _write(self, decoded: Decoded, done: Committed) -> None:
+    async def _write(
+        self, decoded: Decoded, prepared: codec.Changes | None, done: Committed
+    ) -> None:
         voided: dict[int, str] = {}
         refusals = replays = 0
         trusting = True
         while True:
             try:
-                await self._commit(decoded, voided, done, trusting=trusting)
+                await self._commit(decoded, prepared, voided, done, trusting=trusting)
                 return
             except Refused as refusal:
+                prepared = None
+                done.as_prepared = False
                 if refusal.exists and trusting:
                     # Somebody creates what he has already; or we forgot something.
                     logger.warning("a new row exists, looking everything up: %s", refusal.message)
@@ -152,11 +163,11 @@ class Writer:
                     voided |= fresh
                 elif earlier is not None:
                     first = await self.decode(earlier)
-                    await self._write(first, done)
+                    await self._write(first, None, done)
                     taken = {part.shard: len(part.entries) for part in first.parts}
                     rest = [part.cut(taken.get(part.shard, 0))[1] for part in decoded.parts]
                     rest = [whole(part) for part in rest if part.entries]
-                    await self._write(await self.decode(rest), done)
+                    await self._write(await self.decode(rest), None, done)
                     return
                 elif len(voided) < decoded.batch.ops:
                     # One entry, and no row to blame: give up its ops, keep the process.
@@ -166,6 +177,8 @@ class Writer:
                         f"Postgres refuses an entry without ops: {refusal.message}"
                     ) from refusal
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as conflict:
+                prepared = None
+                done.as_prepared = False
                 done.replayed += 1
                 replays += 1
                 if replays > MAX_REPLAYS:
@@ -174,6 +187,7 @@ class Writer:
     async def _commit(
         self,
         decoded: Decoded,
+        prepared: codec.Changes | None,
         voided: dict[int, str],
         done: Committed,
         *,
@@ -183,7 +197,9 @@ class Writer:
         async with postgres.translated_errors(self.conn):
             try:
                 async with self.conn.transaction():
-                    rows, filtered = await self._work(decoded, voided, moved, trusting=trusting)
+                    rows, filtered = await self._work(
+                        decoded, prepared, voided, moved, trusting=trusting
+                    )
                     ended = time.perf_counter()
             except Refused as refusal:
                 if refusal.changes is not None and not (refusal.exists and trusting):
@@ -203,6 +219,7 @@ class Writer:
     async def _work(
         self,
         decoded: Decoded,
+        prepared: codec.Changes | None,
         voided: dict[int, str],
         moved: dict[int, Position],
         *,
@@ -212,16 +229,7 @@ class Writer:
         with self.stages(Stage.LOCK):
             await self.lease.lock()
         failpoints.passing("after_lock")
-        with self.stages(Stage.KNOWN_ROWS):
-            known = decoded.batch.known(trusting=trusting)
-            while wanted := await asyncio.to_thread(known.wanted):
-                answers = [
-                    (name, await self.conn.fetchval(self.statements.lookups[name], *parameters))
-                    for name, parameters in wanted
-                ]
-                await asyncio.to_thread(known.learn, answers)
-        with self.stages(Stage.FOLD):
-            changes = await asyncio.to_thread(decoded.batch.fold, known, list(voided.items()))
+        changes = prepared or await self._fold(decoded.batch, voided, trusting=trusting)
         with self.stages(Stage.DELETE):
             await self._execute(changes.deletes())
         failpoints.passing("before_copy")
@@ -242,6 +250,16 @@ class Writer:
             await positions.store(self.conn, self.sql, self.source, list(moved.values()))
         failpoints.passing("before_commit")
         return rows, filtered
+
+    async def _fold(
+        self, batch: codec.Batch, voided: dict[int, str], *, trusting: bool
+    ) -> codec.Changes:
+        """What the batch changes, by what the transaction sees."""
+        with self.stages(Stage.KNOWN_ROWS):
+            known = batch.known(trusting=trusting)
+            await learn(self.conn, self.statements, known)
+        with self.stages(Stage.FOLD):
+            return await asyncio.to_thread(batch.fold, known, list(voided.items()))
 
     async def _copy(self, changes: codec.Changes) -> int:
         rows = 0

@@ -80,6 +80,18 @@ impl<'b> Duplicates<'b> {
         losers.into_iter().map(|loser| loser.uri).collect()
     }
 
+    /// Losers that changed, with the winners that they had and have.
+    pub fn touched(&self) -> Vec<(&'b str, &'b str)> {
+        let now = |known: &Duplicate<'b>| self.now.get(known.uri).copied();
+        let gone = self
+            .known
+            .values()
+            .filter(|known| now(known) != Some(**known));
+        let come = self.now.values();
+        let come = come.filter(|each| self.known.get(each.uri) != Some(each));
+        gone.chain(come).map(|each| (each.uri, each.of)).collect()
+    }
+
     /// uris to delete and rows to insert, both sorted.
     pub fn into_changes(self) -> (Vec<&'b str>, Vec<Duplicate<'b>>) {
         let same = |left: &Duplicate<'_>, right: Option<&Duplicate<'_>>| {

@@ -77,6 +77,11 @@ impl<'b> Feed<'b> {
         }
     }
 
+    /// Posts whose items went.
+    pub fn gone_posts(&self) -> impl Iterator<Item = &'b str> + '_ {
+        self.gone_posts.iter().copied()
+    }
+
     /// Posts whose items the database must drop; uris of single ones; items to insert.
     pub fn into_changes(self) -> (BTreeSet<&'b str>, BTreeSet<&'b str>, Vec<FeedItem<'b>>) {
         let mut fresh: Vec<_> = self

@@ -4,10 +4,12 @@
 //! `engine/collections/statements.py` and `engine/sql/lookups.sql`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::batch::{Batch, Written};
+use super::carry::{Carry, Lengths};
 use super::decode::Validate;
 use super::written;
 use crate::plan::{Plan, TableId};
@@ -65,7 +67,7 @@ type CandidateRow = (
 );
 
 /// A row of a collection's table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KnownRow {
     pub uri: String,
     pub cid: String,
@@ -112,15 +114,30 @@ pub struct Known {
     pub(crate) mutes: HashSet<(String, String)>,
     /// `mutes` is all there are.
     pub(crate) all_mutes: bool,
+    /// The batch before, if it is not written yet.
+    pub(crate) carry: Option<Arc<Carry>>,
+    /// Only when that batch is written can this one be folded.
+    pub(crate) is_blocked: bool,
 }
 
 impl Known {
     /// Nothing yet. If `trusting`, a record is not looked up where the protocol proves it new.
-    pub fn new(trusting: bool) -> Self {
-        Self {
+    /// `before` is what a batch leaves behind that is still being written.
+    pub fn new(trusting: bool, plan: &Plan, batch: &Batch, before: Option<&Arc<Carry>>) -> Self {
+        let mut known = Self {
             trusting,
             ..Self::default()
+        };
+        if let Some(carry) = before {
+            known.is_blocked = carry.conflicts(plan, batch);
+            known.begin_with(carry);
         }
+        known
+    }
+
+    /// Whether the batch before must be written first: then everything is to be learned anew.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
     }
 
     /// Read the answers to what was `wanted` last.
@@ -131,9 +148,11 @@ impl Known {
         batch: &Batch,
         answers: &[(String, String)],
     ) -> Result<(), KnownError> {
+        let lengths = Lengths::of(self);
         for (name, text) in answers {
             self.answer(plan, lexicons, batch, name, text)?;
         }
+        self.give_way(&lengths);
         self.round += 1;
         Ok(())
     }
@@ -147,8 +166,8 @@ impl Known {
         text: &str,
     ) -> Result<(), KnownError> {
         match name {
-            "lookup_repos" => self.repos = rows(name, text)?,
-            "lookup_actors" => self.actors = rows(name, text)?,
+            "lookup_repos" => self.repos.extend(rows(name, text)?),
+            "lookup_actors" => self.actors.extend(rows(name, text)?),
             "lookup_record" => self.records.extend(rows(name, text)?),
             "lookup_duplicates" => self.duplicates.extend(rows(name, text)?),
             "lookup_candidates" => {

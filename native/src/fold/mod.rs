@@ -20,6 +20,7 @@
 mod admit;
 mod apply;
 mod batch;
+mod carry;
 mod changes;
 mod collect;
 mod dead;
@@ -47,12 +48,14 @@ mod world;
 mod written;
 
 pub use batch::{Batch, ShardEntries};
+pub use carry::Carry;
 pub use changes::Changes;
 pub use decode::decode;
 pub use decode::Validate;
 pub use known::{Known, KnownError};
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::plan::Plan;
 
@@ -63,6 +66,18 @@ pub type Voided = HashMap<usize, String>;
 pub fn fold(plan: &Plan, batch: &Batch, known: &Known, voided: &Voided) -> Changes {
     let applied = apply::apply(plan, batch, known, voided);
     changes::collect(plan, batch, known, applied)
+}
+
+/// The same, and what the next batch must know of it while it is being written.
+pub fn fold_ahead(
+    plan: &Plan,
+    batch: &Arc<Batch>,
+    known: &Known,
+    voided: &Voided,
+) -> (Changes, Carry) {
+    let applied = apply::apply(plan, batch, known, voided);
+    let carry = Carry::of(batch, known, &applied);
+    (changes::collect(plan, batch, known, applied), carry)
 }
 
 #[cfg(test)]

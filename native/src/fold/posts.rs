@@ -1,8 +1,8 @@
 //! The overlay over posts: who replies to what, and what was judged of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::known::Known;
+use super::known::{Known, PostRow};
 
 /// A post as its row tells it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +12,21 @@ pub(crate) struct Post<'b> {
     pub parent: Option<&'b str>,
     pub root: Option<&'b str>,
     pub flags: Flags,
+}
+
+impl Post<'_> {
+    /// As a look-up would tell it.
+    pub fn row(&self, uri: &str) -> PostRow {
+        (
+            uri.to_owned(),
+            self.cid.to_owned(),
+            self.sort_at.to_owned(),
+            self.parent.map(str::to_owned),
+            self.root.map(str::to_owned),
+            self.flags.invalid_root,
+            self.flags.violates_gate,
+        )
+    }
 }
 
 /// What is judged of a post; `None` is NULL.
@@ -35,6 +50,7 @@ pub(crate) enum Gate {
 pub(crate) struct Posts<'b> {
     rows: HashMap<&'b str, Post<'b>>,
     replies: HashMap<&'b str, Vec<&'b str>>,
+    removed: HashSet<&'b str>,
     /// What to set on rows that the database holds.
     marks: HashMap<&'b str, [Option<bool>; 2]>,
 }
@@ -44,6 +60,7 @@ impl<'b> Posts<'b> {
         let mut posts = Self {
             rows: HashMap::with_capacity(known.posts.len()),
             replies: HashMap::new(),
+            removed: HashSet::new(),
             marks: HashMap::new(),
         };
         for (uri, cid, sort_at, parent, root, invalid_root, violates_gate) in &known.posts {
@@ -65,6 +82,15 @@ impl<'b> Posts<'b> {
         posts
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&'b str, &Post<'b>)> + '_ {
+        self.rows.iter().map(|(uri, post)| (*uri, post))
+    }
+
+    /// Posts that went.
+    pub fn removed(&self) -> impl Iterator<Item = &'b str> + '_ {
+        self.removed.iter().copied()
+    }
+
     pub fn get(&self, uri: &str) -> Option<&Post<'b>> {
         self.rows.get(uri)
     }
@@ -72,6 +98,7 @@ impl<'b> Posts<'b> {
     /// A new row: marks made for another row of this uri are void.
     pub fn insert(&mut self, uri: &'b str, post: Post<'b>) {
         self.marks.remove(uri);
+        self.removed.remove(uri);
         self.put(uri, post);
     }
 
@@ -88,8 +115,9 @@ impl<'b> Posts<'b> {
         }
     }
 
-    pub fn remove(&mut self, uri: &str) -> Option<Post<'b>> {
+    pub fn remove(&mut self, uri: &'b str) -> Option<Post<'b>> {
         self.marks.remove(uri);
+        self.removed.insert(uri);
         let post = self.rows.remove(uri)?;
         if let Some(replies) = post.parent.and_then(|parent| self.replies.get_mut(parent)) {
             replies.retain(|reply| *reply != uri);

@@ -131,6 +131,12 @@ impl<'b> Quotes<'b> {
         self.counted.insert(uri, (cid, changed));
     }
 
+    /// Posts of which quotes came or went.
+    pub fn touched(&self) -> impl Iterator<Item = &'b str> + '_ {
+        let counted = self.counted.keys().copied();
+        counted.chain(self.gone_subjects.iter().copied())
+    }
+
     pub fn into_changes(self) -> QuoteChanges<'b> {
         let Self { changed, .. } = self;
         let removed = |cid: &str| changed.get(cid).map_or(0, |(_, removed)| *removed);

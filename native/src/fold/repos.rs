@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::batch::Event;
-use super::known::Known;
+use super::known::{ActorRow, Known, RepoRow};
 use crate::datetime;
 
 /// A handle is looked up again when its last look-up is older than this (milliseconds).
@@ -133,6 +133,32 @@ impl<'b> Person<'b> {
         Some((inserted, self.actor.status.and_then(Status::word)))
     }
 
+    /// As a look-up would tell the repository after the batch.
+    pub fn repo_row(&self, did: &str) -> RepoRow {
+        let repo = &self.repo;
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        (
+            did.to_owned(),
+            owned(repo.rev),
+            owned(repo.resync),
+            owned(repo.account_time),
+            owned(repo.identity_time),
+            repo.active,
+            owned(repo.status),
+        )
+    }
+
+    /// As a look-up would tell the actor, if the batch changed when it is looked up again.
+    pub fn actor_row(&self, did: &str) -> Option<ActorRow> {
+        let time = self.due.map(|due| due.time).or(self.actor.inserted)?;
+        Some((
+            did.to_owned(),
+            false,
+            time.to_owned(),
+            Some(time.to_owned()),
+        ))
+    }
+
     /// The status to set on a row that the database has.
     pub fn new_status(&self) -> Option<Status<'b>> {
         match self.actor.inserted {
@@ -173,6 +199,10 @@ impl<'b> People<'b> {
 
     pub fn of(&mut self, did: &'b str) -> &mut Person<'b> {
         self.0.entry(did).or_default()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'b str, &Person<'b>)> + '_ {
+        self.0.iter().map(|(did, person)| (*did, person))
     }
 
     /// Sorted by DID.

@@ -28,7 +28,8 @@ impl Known {
     pub fn wanted(&mut self, plan: &Plan, batch: &Batch) -> Vec<Lookup> {
         // A round without questions answers itself.
         loop {
-            let lookups = self.questions(plan, batch);
+            let (lookups, texts) = self.questions(plan, batch);
+            self.add_texts(&texts);
             if !lookups.is_empty() || self.round >= ROUNDS {
                 return lookups;
             }
@@ -36,7 +37,8 @@ impl Known {
         }
     }
 
-    fn questions(&self, plan: &Plan, batch: &Batch) -> Vec<Lookup> {
+    /// The look-ups of this round, and the uris of records that are asked for as texts.
+    fn questions(&self, plan: &Plan, batch: &Batch) -> (Vec<Lookup>, Vec<String>) {
         let mut wanted = Wanted {
             plan,
             batch,
@@ -54,7 +56,9 @@ impl Known {
             3 => wanted.third(),
             _ => {}
         }
-        wanted.take()
+        let texts = wanted.texts.get("lookup_texts").into_iter().flatten();
+        let texts = texts.cloned().collect();
+        (wanted.take(), texts)
     }
 }
 

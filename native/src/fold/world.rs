@@ -113,7 +113,16 @@ pub(crate) struct Slot<'b> {
     pub sides_stale: bool,
 }
 
-impl Slot<'_> {
+impl<'b> Slot<'b> {
+    pub fn key(&self) -> Option<&'b str> {
+        self.key
+    }
+
+    /// CID of the row that the database has.
+    pub fn known_cid(&self) -> &'b str {
+        self.cid
+    }
+
     fn absent(collection: usize) -> Self {
         Self {
             collection,
@@ -299,6 +308,17 @@ impl<'b> World<'b> {
         if let Some(slot) = self.slots.get_mut(uri) {
             slot.sides_stale = true;
         }
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = (&'b str, &Slot<'b>)> + '_ {
+        self.slots.iter().map(|(uri, slot)| (*uri, slot))
+    }
+
+    /// Unique keys and who holds them now.
+    pub fn keys(&self) -> impl Iterator<Item = (TableId, &'b str, Option<&'b str>)> + '_ {
+        self.keys
+            .iter()
+            .map(|((table, key), holder)| (*table, *key, *holder))
     }
 
     /// Every uri of the batch, sorted by its bytes.

@@ -109,14 +109,15 @@ impl Batch {
         self.batch.weights()
     }
 
-    /// Nothing known yet.
-    #[pyo3(signature = (*, trusting))]
-    fn known(&self, trusting: bool) -> Known {
-        Known {
+    /// Nothing known yet, but what `before` leaves behind.
+    #[pyo3(signature = (*, trusting, before=None))]
+    fn known(&self, py: Python<'_>, trusting: bool, before: Option<PyRef<'_, Changes>>) -> Known {
+        let before = before.map(|changes| Arc::clone(&changes.carry));
+        py.detach(|| Known {
             compiled: Arc::clone(&self.compiled),
             batch: Arc::clone(&self.batch),
-            rows: fold::Known::new(trusting),
-        }
+            rows: fold::Known::new(trusting, &self.compiled.plan, &self.batch, before.as_ref()),
+        })
     }
 
     #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
@@ -132,12 +133,12 @@ impl Batch {
         let known = &known.rows;
         py.detach(|| {
             let voided = voided.into_iter().collect();
-            Ok(Changes(fold::fold(
-                &self.compiled.plan,
-                &self.batch,
-                known,
-                &voided,
-            )))
+            let plan = &self.compiled.plan;
+            let (changes, carry) = fold::fold_ahead(plan, &self.batch, known, &voided);
+            Ok(Changes {
+                changes,
+                carry: Arc::new(carry),
+            })
         })
     }
 }
@@ -161,6 +162,11 @@ impl Known {
         py.detach(|| rows.wanted(&compiled.plan, batch))
     }
 
+    #[getter]
+    fn blocked(&self) -> bool {
+        self.rows.is_blocked()
+    }
+
     #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
     fn learn(&mut self, py: Python<'_>, answers: Vec<(String, String)>) -> PyResult<()> {
         let Self {
@@ -177,7 +183,10 @@ impl Known {
 
 /// What a batch changes, in the order in which it is done.
 #[pyclass(frozen, module = "engine._native")]
-struct Changes(fold::Changes);
+struct Changes {
+    changes: fold::Changes,
+    carry: Arc<fold::Carry>,
+}
 
 /// Shard, `host/generation`, seq, ops by outcome.
 type Tally<'c> = (u32, &'c str, Option<i64>, BTreeMap<String, i64>);
@@ -193,29 +202,29 @@ fn statements(statements: &[(String, Vec<String>)]) -> Statements<'_> {
 #[pymethods]
 impl Changes {
     fn deletes(&self) -> Statements<'_> {
-        statements(&self.0.deletes)
+        statements(&self.changes.deletes)
     }
 
     fn copies<'py>(&self, py: Python<'py>) -> Vec<(&str, Bound<'py, PyBytes>, usize)> {
-        let copies = self.0.copies.iter();
+        let copies = self.changes.copies.iter();
         copies
             .map(|(table, bytes, rows)| (table.as_str(), PyBytes::new(py, bytes), *rows))
             .collect()
     }
 
     fn statements(&self) -> Statements<'_> {
-        statements(&self.0.statements)
+        statements(&self.changes.statements)
     }
 
     fn tally(&self) -> Vec<Tally<'_>> {
-        let tally = self.0.tally.iter();
+        let tally = self.changes.tally.iter();
         tally
             .map(|(shard, source, seq, counts)| (*shard, source.as_str(), *seq, counts.clone()))
             .collect()
     }
 
     fn op_of(&self, copy: usize, line: usize) -> i64 {
-        let op = self.0.op_of(copy, line);
+        let op = self.changes.op_of(copy, line);
         op.and_then(|op| i64::try_from(op).ok()).unwrap_or(-1)
     }
 
@@ -226,6 +235,6 @@ impl Changes {
         first: usize,
         count: usize,
     ) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.part(copy, first, count))
+        PyBytes::new(py, &self.changes.part(copy, first, count))
     }
 }

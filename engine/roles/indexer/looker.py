@@ -1,0 +1,65 @@
+"""Look up the rows that a batch needs, and fold it, while the one before it is being written.
+
+Over a connection of its own and outside of any transaction: only the owner writes what the fold
+must know exactly, and what it is writing at the moment the fold takes from there
+(``native/src/fold/carry.rs``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.adapters import postgres
+from engine.roles.indexer.stages import Stage, Stages
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from engine.collections.statements import Statements
+    from engine.core import codec
+
+
+async def learn(
+    conn: asyncpg.Connection, statements: Statements, known: codec.Known
+) -> codec.Known | None:
+    """Everything that the fold must know; None if the batch before must be written first.
+
+    Driver errors pass through.
+    """
+    while not known.blocked and (wanted := await asyncio.to_thread(known.wanted)):
+        answers = [
+            (name, await conn.fetchval(statements.lookups[name], *parameters))
+            for name, parameters in wanted
+        ]
+        await asyncio.to_thread(known.learn, answers)
+    return None if known.blocked else known
+
+
+@dataclass
+class Looker:
+    """Prepares one batch after another."""
+
+    conn: asyncpg.Connection
+    statements: Statements
+    stages: Stages
+
+    async def prepare(
+        self, batch: codec.Batch, before: codec.Changes | None
+    ) -> codec.Changes | None:
+        """What a batch changes, given that ``before`` will have been written as it is.
+
+        None if that cannot be said yet: the writer then looks for itself.
+
+        Raises:
+            StoreError: Postgres failed.
+        """
+        async with postgres.translated_errors(self.conn):
+            with self.stages(Stage.KNOWN_ROWS):
+                known = await asyncio.to_thread(batch.known, trusting=True, before=before)
+                learned = await learn(self.conn, self.statements, known)
+        if learned is None:
+            return None
+        with self.stages(Stage.FOLD):
+            return await asyncio.to_thread(batch.fold, learned, [])
