@@ -51,6 +51,6 @@ async def test_no_role_holds_more_connections_than_planned(
     assert {role: held for role, held in most.items() if held > planned[role]} == {}
     assert {role: most[role] for role in ("up", "indexer", "identity")} == {
         "up": 1,
-        "indexer": 2,
+        "indexer": 4,
         "identity": 5,
     }
