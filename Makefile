@@ -12,7 +12,7 @@ CARGO_FUZZ := 0.13.2
 
 NATIVE := native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 
-.PHONY: help setup demo test faults bench lint types native-test fuzz docs lock clean
+.PHONY: help setup demo test exact faults bench lint types native-test fuzz docs lock clean
 
 help:                          ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 16
@@ -37,8 +37,11 @@ demo: setup                    ## a small network from nothing to rows in Postgr
 test: setup native-test        ## all tests, against servers started from wheels
 	$(BIN)/pytest -q -m "not slow"
 
+exact: setup                   ## the whole matrix of exactness: both recorded networks, cuts, repeats, kills, orders
+	$(BIN)/pytest -q tests/exact tests/system/test_crash_points.py
+
 faults: setup                  ## the tests that take long: kills, take-overs, stores away, bad relays
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow --ignore=tests/exact
 
 bench: setup                   ## decode, frames to Redis, frames to rows; see bench/README.md
 	$(BIN)/pytest -q -s bench/bench_decode.py

@@ -5,13 +5,49 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tests.model import events
 from tests.model.accounts import Resolve
+from tests.model.model import Model
+from tests.model.stable import Stability
 from tests.model.store import Row
+
+
+class Network:
+    """A recorded network: its log, the rows that it becomes, and which of them are stable."""
+
+    def __init__(self, golden: Path) -> None:
+        self.path = golden
+        self.name = golden.name
+        self.events = events_of(golden)
+        self._resolve = resolver(golden)
+        identities = json.loads((golden / "identities.json").read_text())
+        self.points: dict[str, str] = identities["handles"]
+        """Where handles point to."""
+        self.aliases: dict[str, str | None] = {
+            did: str(document["alsoKnownAs"][0]).removeprefix("at://")
+            for did, document in identities["plc"].items()
+        }
+        """The handle in each DID's document."""
+
+    @cached_property
+    def stability(self) -> Stability:
+        return Stability(self.events)
+
+    @cached_property
+    def rows(self) -> dict[str, list[Row]]:
+        """What the log becomes in its own order."""
+        return self.become(self.events)
+
+    def become(self, log: Iterable[events.Event]) -> dict[str, list[Row]]:
+        model = Model(resolve=self._resolve)
+        for event in log:
+            model.apply(event)
+        return model.tables()
 
 
 def events_of(golden: Path) -> list[events.Event]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.model import golden as recorded
 from tests.model import late
 from tests.model.events import Account, Event
+from tests.model.golden import Network
 from tests.model.logs import (
     ALICE,
     BOB,
@@ -29,27 +28,10 @@ from tests.model.logs import (
     time,
     uri,
 )  # fmt: skip
-from tests.model.model import Model
 from tests.model.stable import Stability, differing, mixed
-from tests.model.store import Row
 
 ROOT, REPLY, DEEPER = uri(ALICE, "root"), uri(BOB, "reply"), uri(CAROL, "deeper")
 SHARES = {"golden": 0.95, "golden-gates": 0.92}
-
-
-class Network:
-    def __init__(self, golden: Path) -> None:
-        self.name = golden.name
-        self.events = recorded.events_of(golden)
-        self.stability = Stability(self.events)
-        self._resolve = recorded.resolver(golden)
-        self.rows = self.become(self.events)
-
-    def become(self, events: Iterable[Event]) -> dict[str, list[Row]]:
-        model = Model(resolve=self._resolve)
-        for event in events:
-            model.apply(event)
-        return model.tables()
 
 
 @pytest.fixture(scope="module", params=SHARES)

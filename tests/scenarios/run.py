@@ -6,7 +6,7 @@ import dataclasses
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import asyncpg
 import libipld
@@ -189,14 +189,15 @@ class World:
         self._statements = sql.load("identity", state="headrace")
 
     @classmethod
-    async def open(cls, database: str) -> World:
+    async def open(cls, database: str, shards: Iterable[int] = range(SHARDS)) -> Self:
+        """A world that owns these shards; nobody else may own one of them."""
         settings = Settings(database_url=database)
         conn = await postgres.connect(settings, "test/0")
         await conn.execute("UPDATE headrace.deployment SET epoch = 'e'")
         built = await tables.load(conn, settings)
 
         async def share() -> list[int]:
-            return list(range(SHARDS))
+            return list(shards)
 
         lease = await leases.claim(conn, built.sql, "test/0", share)
         held = await positions.load(conn, built.sql, streams.LIVE, lease.shards)
@@ -262,7 +263,7 @@ class World:
         ]
         if not batch:
             return 0
-        await self._writer.write(batch, await self._writer.decode(batch))
+        await self._writer.write(await self._writer.decode(batch))
         return 1
 
     async def _resolve(self, step: dsl.Resolve) -> None:

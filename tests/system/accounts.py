@@ -20,6 +20,20 @@ async def outcomes(database_url: str) -> dict[str, int]:
     return {row["key"]: row["ops"] for row in rows}
 
 
+async def by_outcome(database_url: str) -> dict[str, int]:
+    """Ops by outcome, of all relays."""
+    conn = await asyncpg.connect(database_url)
+    try:
+        rows = await conn.fetch(
+            "SELECT o.key, sum(o.value::bigint)::bigint AS ops FROM headrace.position p,"
+            " jsonb_each(p.relays) r, jsonb_each_text(r.value) o WHERE o.key <> 'seq'"
+            " GROUP BY o.key"
+        )
+    finally:
+        await conn.close()
+    return {row["key"]: row["ops"] for row in rows}
+
+
 def received(redis_url: str) -> dict[str, int]:
     """Ops that the ingester says it received."""
     found = {}

@@ -19,7 +19,7 @@ from tests import fix_relay
 from tests.fix_relay import Relay
 from tests.system import accounts
 from tests.system.deployment import Deployment, settle
-from tests.system.golden import differences
+from tests.system.golden import stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(120)]
 
@@ -121,7 +121,7 @@ async def test_everything_that_one_relay_can_do_wrong(
         assert not relay.scripts, "not all of it happened"
         assert len(relay.cursors) >= 7
         assert "which is a bug" not in up.log.read_text()
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
     await accounts.add_up(database, redis_url, at_least=3001)
     raws = [raw for _, _, raw in await letters(database)]
     for piece in GARBAGE:
@@ -142,6 +142,7 @@ def renumbered(log: list[tuple[int, bytes]], dice: random.Random) -> list[tuple[
     return made
 
 
+@pytest.mark.slow
 async def test_skipped_seqs_are_no_reason_to_stop(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:
@@ -151,7 +152,7 @@ async def test_skipped_seqs_are_no_reason_to_stop(
     async with running(shared, tmp_path, database, redis_url, [relay]) as up:
         await asyncio.to_thread(settle, up, log[-1][0])
     assert len(relay.cursors) >= 2
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
     await accounts.add_up(database, redis_url, at_least=3001)
 
 
@@ -220,5 +221,5 @@ async def test_two_relays_of_one_network_make_every_row_once(
     async with running(shared, tmp_path, database, redis_url, relays) as up:
         await asyncio.to_thread(settle, up, log[-1][0])
         assert [relay.sent for relay in relays] == [len(log)] * 2
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
     await accounts.add_up(database, redis_url, at_least=6002)

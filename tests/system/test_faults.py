@@ -12,7 +12,7 @@ import redis
 from engine.adapters import embedded
 from engine.simulate.server import Server
 from tests.system.deployment import Deployment, deployed, past, progress, settle
-from tests.system.golden import differences
+from tests.system.golden import stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(240)]
 
@@ -29,7 +29,7 @@ def running(
     )
 
 
-@pytest.mark.parametrize("role", ["firehose", "indexer"])
+@pytest.mark.parametrize("role", [pytest.param("firehose", marks=pytest.mark.slow), "indexer"])
 def test_kill_9_anywhere_leaves_the_same_tables(
     shared: Path, tmp_path: Path, database: str, redis_url: str, role: str
 ) -> None:
@@ -44,7 +44,7 @@ def test_kill_9_anywhere_leaves_the_same_tables(
         settle(run, last)
     assert len(run.killed) == 5
     assert under_way >= 3
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
 
 
 def test_flushall_in_the_middle_loses_nothing(
@@ -58,7 +58,7 @@ def test_flushall_in_the_middle_loses_nothing(
                 client.flushall()
                 run.wait_for("a new epoch", lambda _: client.exists("headrace:epoch"))
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
 
 
 def test_one_deleted_stream_loses_nothing(
@@ -73,7 +73,7 @@ def test_one_deleted_stream_loses_nothing(
                 "a new epoch", lambda _: client.get("headrace:epoch") not in (None, before)
             )
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
 
 
 def test_redis_restarted_without_its_data_loses_nothing(
@@ -85,7 +85,7 @@ def test_redis_restarted_without_its_data_loses_nothing(
         time.sleep(0.5)
         own_valkey.start()
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""
 
 
 def test_postgres_restart_loses_nothing(
@@ -99,4 +99,4 @@ def test_postgres_restart_loses_nothing(
             time.sleep(0.3)
             own_postgres.start()
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, NETWORK, database) == ""
+    assert stable_differences(shared, NETWORK, database) == ""

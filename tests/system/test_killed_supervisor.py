@@ -13,7 +13,7 @@ import pytest
 from engine import simulate
 from engine.adapters import embedded, launch
 from tests.system.deployment import Deployment, alive, deployed, descendants, past, progress, settle
-from tests.system.golden import differences
+from tests.system.golden import differences, stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(120)]
 
@@ -118,7 +118,7 @@ async def test_nothing_is_held_in_the_stores_and_the_next_one_starts_at_once(
             await_end(below)
     finally:
         await observer.close()
-    assert differences(shared, "golden", database) == ""
+    assert stable_differences(shared, "golden", database) == ""
     words = log.read_text()
     for trouble in ("is at work", "silent for", "Traceback", "giving up", "a process ended"):
         assert trouble not in words, trouble

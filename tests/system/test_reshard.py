@@ -11,7 +11,7 @@ import pytest
 
 from tests.system import accounts
 from tests.system.deployment import Deployment, Process, deployed, past, settle
-from tests.system.golden import differences
+from tests.system.golden import differences, stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
 
@@ -53,7 +53,7 @@ async def test_a_new_number_of_shards_loses_and_repeats_nothing(
             settle(run, relay.network.frames.last_seq)
             status = run.status()
         assert len(status["streams"]["firehose_live"]["shards"]) == count
-    assert differences(shared, "golden", database) == ""
+    assert stable_differences(shared, "golden", database) == ""
     await accounts.add_up(database, redis_url, at_least=3001)
 
 

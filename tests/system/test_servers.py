@@ -48,7 +48,6 @@ async def test_tables_are_the_same_on_the_distributions_servers(
                 relay.settings,
                 postgres.url,
                 store.url,
-                indexers=2,
                 log=tmp_path / "up.log",
                 arguments=["--until-caught-up"],
             ) as up:

@@ -17,7 +17,7 @@ from tests.system.deployment import (
     past,
     settle,
 )
-from tests.system.golden import differences
+from tests.system.golden import stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
 
@@ -85,9 +85,10 @@ def test_one_to_four_to_two_under_load(
             assert process.stop() == 0
         run.wait_for("two shares", shared_by(2), TAKES_SECONDS)
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, "golden", database) == ""
+    assert stable_differences(shared, "golden", database) == ""
 
 
+@pytest.mark.slow
 def test_a_killed_indexer_that_stays_away_is_replaced(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:
@@ -102,4 +103,4 @@ def test_a_killed_indexer_that_stays_away_is_replaced(
         first.process.kill()
         run.wait_for("one share", shared_by(1), 30)
         settle(run, relay.network.frames.last_seq)
-    assert differences(shared, "golden-gates", database) == ""
+    assert stable_differences(shared, "golden-gates", database) == ""

@@ -10,7 +10,7 @@ import pytest
 from engine.simulate import network as networks
 from engine.simulate import server
 from tests.system.deployment import Deployment
-from tests.system.golden import differences
+from tests.system.golden import stable_differences
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
 
@@ -21,6 +21,7 @@ OUTCOMES = (
 )
 
 
+@pytest.mark.slow
 async def test_two_relays_make_the_tables_of_one(
     shared: Path, tmp_path: Path, database: str, redis_url: str
 ) -> None:
@@ -37,7 +38,7 @@ async def test_two_relays_make_the_tables_of_one(
         )
         with run:
             assert run.wait(150) == 0, run.tail()
-    assert differences(shared, "golden", database) == ""
+    assert stable_differences(shared, "golden", database) == ""
     conn = await asyncpg.connect(database)
     try:
         rows = await conn.fetch(OUTCOMES)
