@@ -43,9 +43,10 @@ exact: setup                   ## the whole matrix of exactness: both recorded n
 faults: setup                  ## the tests that take long: kills, take-overs, stores away, bad relays
 	$(BIN)/pytest -q -m slow --ignore=tests/exact
 
-bench: setup                   ## decode, frames to Redis, frames to rows; see bench/README.md
+bench: setup                   ## decode, streams and frames to rows, latency; see bench/README.md
 	$(BIN)/pytest -q -s bench/bench_decode.py
-	$(BIN)/python bench/end_to_end.py --ops 200000
+	$(BIN)/python -m bench.indexing
+	$(BIN)/python -m bench.latency
 
 native-test: setup             ## tests of the crate, without an interpreter
 	cd native && cargo test -q --no-default-features

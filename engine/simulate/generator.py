@@ -21,6 +21,7 @@ from engine.errors import SettingsError
 from engine.simulate.accounts import Account
 from engine.simulate.network import Document, MemoryFrames, Network, file_name
 from engine.simulate.traffic import Traffic
+from engine.simulate.writes import MIX
 
 ACCOUNTS_MIN = 10
 
@@ -54,6 +55,7 @@ class Synthetic(Network):
         faults: names of ``faults.NETWORK``, each every so many commits.
         record: a folder to keep it in.
         window_bytes: of frames held in memory.
+        mix: per cent of ops by kind, as ``writes.MIX`` has them.
 
     Raises:
         SettingsError: the folder is not empty, or too few accounts.
@@ -68,6 +70,7 @@ class Synthetic(Network):
         faults: Mapping[str, int] | None = None,
         record: Path | None = None,
         window_bytes: int = WINDOW_BYTES,
+        mix: Mapping[str, float] = MIX,
     ) -> None:
         default = ACCOUNTS_ENDLESS if ops is None else max(24, ops // OPS_PER_ACCOUNT)
         count = accounts if accounts is not None else default
@@ -77,7 +80,7 @@ class Synthetic(Network):
         self._seed = seed
         self._recording = None if record is None else _Recording(record)
         self._log = _Made(self, window_bytes)
-        self._traffic = Traffic(self, seed, count, ops, faults or {})
+        self._traffic = Traffic(self, seed, count, ops, faults or {}, mix)
         self._steps = self._traffic.steps()
         self._accounts = {account.did: account for account in self._traffic.accounts}
         super().__init__(
@@ -245,6 +248,7 @@ def generate(
     accounts: int | None = None,
     ops: int = 3000,
     faults: Mapping[str, int] | None = None,
+    mix: Mapping[str, float] = MIX,
 ) -> dict[str, int]:
     """Write a whole network into a folder, at full speed; counts of what was written.
 
@@ -252,7 +256,7 @@ def generate(
     disk, repositories are kept in memory.
     """
     with Synthetic(
-        seed, accounts=accounts, ops=ops, faults=faults, record=folder, window_bytes=0
+        seed, accounts=accounts, ops=ops, faults=faults, record=folder, window_bytes=0, mix=mix
     ) as network:
         while network.advance():
             pass

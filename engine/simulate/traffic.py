@@ -54,6 +54,7 @@ class Traffic:
         accounts_count: int,
         ops: int | None,
         faults: Mapping[str, int],
+        mix: Mapping[str, float] = MIX,
     ) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
         self.accounts = [accounts.make(seed, number) for number in range(accounts_count)]
@@ -70,13 +71,14 @@ class Traffic:
             if account.label_key is not None
         ]
         self._outlet = outlet
+        self._mix = mix
         self._wanted_ops = ops
         spacing = OPS_PER_ARRIVAL if ops is None else ops / accounts_count / 2
         self._spacing = min(spacing, OPS_PER_ARRIVAL)
 
     def steps(self) -> Iterator[None]:
         """Do one thing at a time: a few frames each."""
-        kinds, weights = list(MIX), list(MIX.values())
+        kinds, weights = list(self._mix), list(self._mix.values())
         while self._goes_on():
             number = len(self.arrived)
             if number < len(self.accounts) and self.ops >= self._spacing * (number - 3):
