@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::{Batch, Commit, Event, Kind, Source};
+use super::batch::{Batch, Commit, Event, Kind, Mentioned, Rules, Source};
 use super::dead::{self, DeadLetter, Part};
 use super::duplicates::Duplicates;
 use super::feed::Feed;
@@ -10,6 +10,7 @@ use super::known::Known;
 use super::op_threads::OpThreads;
 use super::posts::Posts;
 use super::quotes::Quotes;
+use super::readings::Readings;
 use super::repos::People;
 use super::tallies::Tallies;
 use super::told::Told;
@@ -70,6 +71,9 @@ pub(crate) fn apply<'b>(
                 Some((uri.as_str(), (embedded.as_deref()?, cid.as_deref()?)))
             })
             .collect(),
+        rules: Readings::default(),
+        mentioned: Readings::default(),
+        roots: Readings::default(),
         state: Applied {
             world: World::new(batch, known),
             people: People::new(known),
@@ -106,6 +110,10 @@ pub(super) struct Fold<'b, 'v> {
     pub candidates: HashMap<&'b str, usize>,
     /// The first record that a post of the database embeds: uri and CID.
     pub own: HashMap<&'b str, (&'b str, &'b str)>,
+    /// What gates say, whom roots mention, and the roots of what may be no posts.
+    pub rules: Readings<'b, Rules>,
+    pub mentioned: Readings<'b, Mentioned>,
+    pub roots: Readings<'b, Option<String>>,
     pub state: Applied<'b>,
 }
 

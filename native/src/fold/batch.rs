@@ -1,6 +1,6 @@
 //! A decoded batch: events in order of effect, their ops, and the accounts so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use crate::entry::Action;
@@ -231,7 +231,7 @@ pub(crate) struct Rules {
 }
 
 /// DIDs that a record mentions.
-pub(crate) type Mentioned = Vec<String>;
+pub(crate) type Mentioned = HashSet<String>;
 
 /// One embed: its table and the row.
 #[derive(Debug)]

@@ -189,11 +189,11 @@ pub(super) fn mentioned(json: &str) -> Mentioned {
     let features = facets
         .filter_map(|facet| facet["features"].as_array())
         .flatten();
-    texts(
-        features
-            .filter(|feature| feature["$type"] == MENTION)
-            .map(|feature| &feature["did"]),
-    )
+    features
+        .filter(|feature| feature["$type"] == MENTION)
+        .filter_map(|feature| feature["did"].as_str())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The root that a record which may be any record replies to, if it is a reply.

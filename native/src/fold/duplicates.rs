@@ -19,7 +19,8 @@ pub(crate) struct Duplicate<'b> {
 pub(crate) struct Duplicates<'b> {
     known: HashMap<&'b str, Duplicate<'b>>,
     now: HashMap<&'b str, Duplicate<'b>>,
-    by_winner: HashMap<&'b str, BTreeSet<&'b str>>,
+    /// Losers by winner: time and uri.
+    by_winner: HashMap<&'b str, BTreeSet<(&'b str, &'b str)>>,
 }
 
 impl<'b> Duplicates<'b> {
@@ -44,7 +45,7 @@ impl<'b> Duplicates<'b> {
         self.by_winner
             .entry(duplicate.of)
             .or_default()
-            .insert(duplicate.uri);
+            .insert((duplicate.time, duplicate.uri));
         self.now.insert(duplicate.uri, duplicate);
     }
 
@@ -67,17 +68,15 @@ impl<'b> Duplicates<'b> {
     pub fn remove(&mut self, uri: &str) {
         if let Some(duplicate) = self.now.remove(uri) {
             if let Some(losers) = self.by_winner.get_mut(duplicate.of) {
-                losers.remove(uri);
+                losers.remove(&(duplicate.time, duplicate.uri));
             }
         }
     }
 
     /// The losers to this winner, earliest first.
-    pub fn of(&self, winner: &str) -> Vec<&'b str> {
+    pub fn of(&self, winner: &str) -> impl Iterator<Item = &'b str> + '_ {
         let losers = self.by_winner.get(winner).into_iter().flatten();
-        let mut losers: Vec<_> = losers.filter_map(|uri| self.now.get(uri)).collect();
-        losers.sort_by_key(|loser| (loser.time, loser.uri));
-        losers.into_iter().map(|loser| loser.uri).collect()
+        losers.map(|(_, uri)| *uri)
     }
 
     /// Losers that changed, with the winners that they had and have.

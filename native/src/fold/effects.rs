@@ -226,7 +226,7 @@ impl<'b> Fold<'b, '_> {
         if flags.is_some_and(|flags| flags.violates_gate == Some(true)) {
             return;
         }
-        let chain = self.state.posts.chain(version.uri, DEPTH);
+        let mut chain = self.state.posts.chain(version.uri, DEPTH);
         let hidden = match (post.root.as_deref(), chain.len()) {
             (Some(root), 2..) => self.rules(&detail::threadgate_uri(root)),
             _ => None,
@@ -246,7 +246,13 @@ impl<'b> Fold<'b, '_> {
                 break;
             }
         }
-        // Replies that came before what they answer.
+        // Replies that came before what they answer: where a hidden post left somebody untold.
+        chain.retain(|(uri, height)| {
+            height + 1 < DEPTH && !seen.contains(syntax::authority_of(uri))
+        });
+        if chain.is_empty() {
+            return;
+        }
         for (reply, depth) in self.state.posts.tree(version.uri, DEPTH) {
             for (uri, height) in &chain {
                 let did = syntax::authority_of(uri);

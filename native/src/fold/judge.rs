@@ -1,5 +1,7 @@
 //! Rules about posts that look at other records: as of now, and never again.
 
+use std::rc::Rc;
+
 use super::apply::Fold;
 use super::batch::{PostDetail, Rules};
 use super::detail;
@@ -7,7 +9,7 @@ use super::world::{Seen, Version};
 use crate::plan::TableId;
 use crate::syntax;
 
-impl Fold<'_, '_> {
+impl<'b> Fold<'b, '_> {
     /// Whether a reply's parent is missing, or stands in another thread than the reply says.
     pub(super) fn has_invalid_root(&self, post: &PostDetail) -> bool {
         let (Some(root), Some(parent)) = (post.root.as_deref(), post.parent.as_deref()) else {
@@ -20,12 +22,12 @@ impl Fold<'_, '_> {
                 _ => return true,
             },
             Seen::Content(content) => match self.version(content) {
-                Some(version) => root_of(&version),
+                Some(version) => self.root_of(&version),
                 None => return true,
             },
             Seen::Text(text) => match self.state.posts.get(parent) {
                 Some(row) => row.root.map(str::to_owned),
-                None => detail::reply_root(text),
+                None => self.reply_root(text),
             },
         };
         let row = self.state.posts.get(parent);
@@ -70,24 +72,35 @@ impl Fold<'_, '_> {
     }
 
     /// What the gate at this uri says now, if there is one.
-    pub(super) fn rules(&self, gate: &str) -> Option<Rules> {
-        match self.state.world.seen(gate) {
-            Seen::Nothing => None,
-            Seen::Content(content) => Some(detail::rules(&self.version(content)?.written.json)),
-            Seen::Text(text) => Some(detail::rules(text)),
-        }
+    pub(super) fn rules(&self, gate: &str) -> Option<Rc<Rules>> {
+        let text = self.text(gate)?;
+        Some(self.rules.of(text, detail::rules))
     }
 
     fn mentions(&self, root: &str, did: &str) -> bool {
-        let mentioned = match self.state.world.seen(root) {
-            Seen::Nothing => return false,
-            Seen::Content(content) => match self.version(content) {
-                Some(version) => detail::mentioned(&version.written.json),
-                None => return false,
-            },
-            Seen::Text(text) => detail::mentioned(text),
-        };
-        mentioned.iter().any(|each| each == did)
+        self.text(root)
+            .is_some_and(|text| self.mentioned.of(text, detail::mentioned).contains(did))
+    }
+
+    /// The JSON text of a record as it is now.
+    fn text(&self, uri: &str) -> Option<&'b str> {
+        match self.state.world.seen(uri) {
+            Seen::Nothing => None,
+            Seen::Content(content) => Some(&self.version(content)?.written.json),
+            Seen::Text(text) => Some(text),
+        }
+    }
+
+    fn reply_root(&self, text: &'b str) -> Option<String> {
+        self.roots.of(text, detail::reply_root).as_ref().clone()
+    }
+
+    /// The root that a version of a record replies to, if it is a reply.
+    fn root_of(&self, version: &Version<'b>) -> Option<String> {
+        match version.row().and_then(|row| row.detail.post()) {
+            Some(post) => post.root.as_deref().map(str::to_owned),
+            None => self.reply_root(&version.written.json),
+        }
     }
 
     fn is_held(&self, table: Option<TableId>, key: &str) -> bool {
@@ -96,13 +109,5 @@ impl Fold<'_, '_> {
 
     fn is_of_batch(&self, uri: &str) -> bool {
         self.state.world.is_slot(uri)
-    }
-}
-
-/// The root that a version of a record replies to, if it is a reply.
-fn root_of(version: &Version<'_>) -> Option<String> {
-    match version.row().and_then(|row| row.detail.post()) {
-        Some(post) => post.root.as_deref().map(str::to_owned),
-        None => detail::reply_root(&version.written.json),
     }
 }

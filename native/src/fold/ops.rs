@@ -206,8 +206,7 @@ impl<'b> Fold<'b, '_> {
         winner: &'b str,
         number: usize,
     ) -> bool {
-        let losers = self.state.duplicates.of(winner);
-        let heir = losers.into_iter().find_map(|uri| {
+        let heir = self.state.duplicates.of(winner).find_map(|uri| {
             let content = match self.state.world.record(uri) {
                 Now::Absent => return None,
                 Now::Known => Content::Candidate(self.candidates.get(uri).copied()?),

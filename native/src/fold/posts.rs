@@ -1,6 +1,6 @@
 //! The overlay over posts: who replies to what, and what was judged of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::known::{Known, PostRow};
 
@@ -49,7 +49,7 @@ pub(crate) enum Gate {
 #[derive(Debug)]
 pub(crate) struct Posts<'b> {
     rows: HashMap<&'b str, Post<'b>>,
-    replies: HashMap<&'b str, Vec<&'b str>>,
+    replies: HashMap<&'b str, BTreeSet<&'b str>>,
     removed: HashSet<&'b str>,
     /// What to set on rows that the database holds.
     marks: HashMap<&'b str, [Option<bool>; 2]>,
@@ -104,7 +104,7 @@ impl<'b> Posts<'b> {
 
     fn put(&mut self, uri: &'b str, post: Post<'b>) {
         if let Some(parent) = post.parent {
-            self.replies.entry(parent).or_default().push(uri);
+            self.replies.entry(parent).or_default().insert(uri);
         }
         self.rows.insert(uri, post);
     }
@@ -120,7 +120,7 @@ impl<'b> Posts<'b> {
         self.removed.insert(uri);
         let post = self.rows.remove(uri)?;
         if let Some(replies) = post.parent.and_then(|parent| self.replies.get_mut(parent)) {
-            replies.retain(|reply| *reply != uri);
+            replies.remove(uri);
         }
         Some(post)
     }

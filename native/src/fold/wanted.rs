@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
 use super::detail;
+use super::gates;
 use super::known::Known;
 use super::proof;
 use crate::entry::Action;
@@ -160,7 +161,8 @@ impl<'k> Wanted<'k> {
     /// What the rows found point to.
     fn second(&mut self) {
         let posts: HashSet<&str> = self.known.posts.iter().map(|row| row.0.as_str()).collect();
-        let gates = self.gates();
+        let gates = gates::merged(self.plan, self.batch, self.known);
+        let mut asked: HashSet<(&str, &str)> = HashSet::new();
         let batch = self.batch;
         for (target, written) in batch.ops.iter().filter_map(written_of) {
             let Some(post) = written.row.as_ref().and_then(|row| row.detail.post()) else {
@@ -172,11 +174,8 @@ impl<'k> Wanted<'k> {
             let Some(root) = &post.root else { continue };
             let replier = syntax::authority_of(&target.uri);
             let owner = syntax::authority_of(root);
-            for rules in gates
-                .get(&detail::threadgate_uri(root))
-                .into_iter()
-                .flatten()
-            {
+            let gate = gates.get(&detail::threadgate_uri(root));
+            if let Some(rules) = gate.filter(|_| asked.insert((replier, &**root))) {
                 self.let_in(rules, replier, owner, root);
             }
         }
@@ -191,6 +190,10 @@ impl<'k> Wanted<'k> {
                 self.add("lookup_feed_items", &candidate.uri);
             }
             let table = of.and_then(|of| of.table);
+            // A second create of another key may have given it a row since it lost this one.
+            if let Some(table) = table {
+                self.rows.entry(table).or_default().insert(&candidate.uri);
+            }
             if let Some((table, key)) = table.zip(row.and_then(|row| row.key.as_deref())) {
                 self.keys.entry(table).or_default().insert(key.into());
             }
@@ -271,28 +274,6 @@ impl<'k> Wanted<'k> {
         }
     }
 
-    /// Every version of every thread's gate that a reply of the batch may meet.
-    fn gates(&self) -> HashMap<String, Vec<Rules>> {
-        let mut gates: HashMap<String, Vec<Rules>> = HashMap::new();
-        for (uri, json) in &self.known.texts {
-            gates
-                .entry(uri.clone())
-                .or_default()
-                .push(detail::rules(json));
-        }
-        for (target, written) in self.batch.ops.iter().filter_map(written_of) {
-            let collection = self.plan.collections.get(target.collection);
-            if collection.is_some_and(|of| of.role == Role::Threadgate) {
-                let uri = syntax::canonical(&target.uri).into_owned();
-                gates
-                    .entry(uri)
-                    .or_default()
-                    .push(detail::rules(&written.json));
-            }
-        }
-        gates
-    }
-
     fn place(&self, op: &'k Op) -> Option<(&'k Target, &'k Collection)> {
         let target = op.body.target()?;
         Some((target, self.plan.collections.get(target.collection)?))
@@ -338,7 +319,7 @@ impl<'k> Wanted<'k> {
     }
 }
 
-fn written_of(op: &Op) -> Option<(&Target, &Written)> {
+pub(super) fn written_of(op: &Op) -> Option<(&Target, &Written)> {
     match &op.body {
         Body::Write(target, written) => Some((target, written)),
         _ => None,
