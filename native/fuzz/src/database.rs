@@ -1,21 +1,34 @@
 //! A database of maps that does what a fold says, and refuses what Postgres would refuse:
-//! the fold's partner here as `tests/collections/memory.py` is in the Python tests. Its
-//! readers of PGCOPY and of array literals share nothing with the code that writes them.
+//! the fold's partner here as `tests/collections/memory.py` is in the Python tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use _native::fold::Changes;
-use _native::plan::{Plan, RECORD};
-use serde_json::{json, Value as Json};
+use _native::plan::{Plan, Source, RECORD};
 
-pub type Cells = Vec<Option<Vec<u8>>>;
-type Row = Vec<Option<String>>;
+use crate::wire::{elements, flag, rows, text, tuples, Cells, Row};
+
+/// uri (embeds: of the post), and the second column of embeds.
+pub type Key = (String, String);
 
 /// What is held. Equal databases hold the same.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Database {
-    /// By table; rows by uri (embeds: by uri and second column), then the fields.
-    pub tables: BTreeMap<String, BTreeMap<(String, String), Cells>>,
+    /// By table; rows by key, then the fields.
+    pub tables: BTreeMap<String, BTreeMap<Key, Cells>>,
+    /// Sorted: rows without a key of their own.
+    pub notifications: Vec<Cells>,
+    /// The first record that a post embeds: uri and CID.
+    pub embedded: BTreeMap<String, (String, String)>,
+    /// Likes, replies, reposts, quotes.
+    pub post_agg: BTreeMap<String, [i64; 4]>,
+    /// Followers, follows, posts.
+    pub profile_agg: BTreeMap<String, [i64; 3]>,
+    pub quote_count: BTreeMap<String, i64>,
+    /// By root and reply: parent, when it was deleted.
+    pub op_threads: BTreeMap<Key, (String, Option<String>)>,
+    /// Who mutes which thread: DID, root. The fold never writes it.
+    pub mutes: BTreeSet<(String, String)>,
     /// rev, resync, `account_time`, `identity_time`, active, status.
     pub repos: BTreeMap<String, Row>,
     /// `indexedAt`, status.
@@ -24,6 +37,7 @@ pub struct Database {
     pub syncs: BTreeMap<String, Row>,
     /// seq, time, forced.
     pub due: BTreeMap<String, Row>,
+    /// Sorted.
     pub dead: Vec<Row>,
     /// Ops by outcome, over all sources.
     pub counts: BTreeMap<String, i64>,
@@ -31,170 +45,49 @@ pub struct Database {
     pub held: BTreeMap<u32, HashMap<String, i64>>,
 }
 
-/// The elements of an array literal.
-pub fn elements(literal: &str) -> Row {
-    let inside = literal
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'));
-    let mut rest = inside.expect("an array literal");
-    let mut items = Vec::new();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix("NULL") {
-            items.push(None);
-            rest = after;
-        } else {
-            let mut letters = rest.strip_prefix('"').expect("a quote").chars();
-            let mut item = String::new();
-            loop {
-                match letters.next().expect("a closing quote") {
-                    '"' => break,
-                    '\\' => item.extend(letters.next()),
-                    '\0' => panic!("NUL in a parameter"),
-                    letter => item.push(letter),
-                }
-            }
-            items.push(Some(item));
-            rest = letters.as_str();
-        }
-        if !rest.is_empty() {
-            rest = rest.strip_prefix(',').expect("a comma");
-        }
-    }
-    items
-}
-
-/// The rows that several array literals of equal length spell.
-pub fn rows(parameters: &[String]) -> Vec<Row> {
-    let columns: Vec<Row> = parameters.iter().map(|each| elements(each)).collect();
-    let length = columns.first().map_or(0, Vec::len);
-    assert!(columns.iter().all(|column| column.len() == length));
-    (0..length)
-        .map(|row| columns.iter().map(|column| column[row].clone()).collect())
-        .collect()
-}
-
-/// The rows of a binary COPY of `fields` columns.
-pub fn tuples(copy: &[u8], fields: usize) -> Vec<Cells> {
-    let mut rest = copy
-        .strip_prefix(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0")
-        .expect("a header");
-    let mut rows = Vec::new();
-    let mut take = |count: usize| {
-        let (head, tail) = rest.split_at_checked(count).expect("more of the COPY");
-        rest = tail;
-        head.to_vec()
-    };
-    loop {
-        let count = i16::from_be_bytes(take(2).try_into().unwrap());
-        if count == -1 {
-            assert!(rest.is_empty(), "bytes after the trailer");
-            return rows;
-        }
-        assert_eq!(usize::try_from(count), Ok(fields));
-        let row = (0..fields).map(|_| {
-            let length = i32::from_be_bytes(take(4).try_into().unwrap());
-            (length != -1).then(|| take(usize::try_from(length).expect("a length")))
-        });
-        rows.push(row.collect());
-    }
-}
-
-fn text(cell: Option<&Option<Vec<u8>>>) -> Option<String> {
-    let bytes = cell?.as_ref()?;
-    Some(String::from_utf8(bytes.clone()).expect("UTF-8"))
-}
-
 impl Database {
-    /// The answer to a look-up, as Postgres gives it.
-    pub fn answer(&self, plan: &Plan, name: &str, parameters: &[String]) -> String {
-        let wanted = rows(parameters);
-        let first = |row: &Row| row[0].clone().expect("a key");
-        let name = name.strip_prefix("lookup_").expect("a look-up");
-        let answer: Vec<Json> = match name {
-            "repos" => wanted
-                .iter()
-                .filter_map(|row| self.repo(&first(row)))
-                .collect(),
-            "actors" => wanted
-                .iter()
-                .filter_map(|row| self.actor(&first(row)))
-                .collect(),
-            "record" => {
-                let held = |row: &&Row| self.find("record", &first(row)).is_some();
-                wanted
-                    .iter()
-                    .filter(held)
-                    .map(|row| json!([first(row)]))
-                    .collect()
-            }
-            _ => match name.strip_suffix("_key") {
-                Some(table) => wanted
-                    .iter()
-                    .filter_map(|key| {
-                        let uri = self.holder(plan, table, key)?;
-                        let mut row = key.clone();
-                        row.push(Some(uri));
-                        Some(json!(row))
-                    })
-                    .collect(),
-                None => wanted
-                    .iter()
-                    .filter_map(|row| {
-                        let cells = self.find(name, &first(row))?;
-                        let mut answer = vec![row[0].clone()];
-                        answer.extend(unique(plan, name).iter().map(|at| text(cells.get(*at))));
-                        Some(json!(answer))
-                    })
-                    .collect(),
-            },
-        };
-        Json::from(answer).to_string()
+    pub fn find(&self, table: &str, uri: &str) -> Option<&Cells> {
+        let key = (uri.to_owned(), String::new());
+        self.tables.get(table)?.get(&key)
     }
 
-    fn repo(&self, did: &str) -> Option<Json> {
-        let row = self.repos.get(did)?;
-        let active = row[4].as_deref().map(|word| word == "true");
-        Some(json!([did, row[0], row[1], row[2], row[3], active, row[5]]))
+    pub fn rows(&self, table: &str) -> impl Iterator<Item = (&str, &Cells)> {
+        let rows = self.tables.get(table).into_iter().flatten();
+        rows.map(|((uri, _), cells)| (uri.as_str(), cells))
     }
 
-    fn actor(&self, did: &str) -> Option<Json> {
-        let actor = self.actors.get(did)?;
-        let due = self.due.get(did).and_then(|due| due[1].clone());
-        Some(json!([did, false, actor[0], due]))
-    }
-
-    fn find(&self, table: &str, uri: &str) -> Option<&Cells> {
-        self.tables
-            .get(table)?
-            .get(&(uri.to_owned(), String::new()))
-    }
-
-    fn holder(&self, plan: &Plan, table: &str, key: &Row) -> Option<String> {
+    /// The uri of the row that holds a unique key.
+    pub fn holder(&self, plan: &Plan, table: &str, key: &Row) -> Option<String> {
         let places = unique(plan, table);
-        let held = self.tables.get(table)?.iter().find(|(_, cells)| {
-            places
-                .iter()
-                .zip(key)
-                .all(|(at, value)| text(cells.get(*at)) == *value)
-        });
-        held.map(|((uri, _), _)| uri.clone())
+        let holds = |cells: &Cells| {
+            let mut pairs = places.iter().zip(key);
+            pairs.all(|(at, value)| text(cells.get(*at)) == *value)
+        };
+        let held = self.rows(table).find(|(_, cells)| holds(cells));
+        held.map(|(uri, _)| uri.to_owned())
     }
 
     /// Do everything, in order.
     pub fn write(&mut self, plan: &Plan, changes: &Changes) {
         for (name, parameters) in &changes.deletes {
-            let table = name.strip_prefix("delete_").expect("a delete");
-            for uri in rows(parameters).into_iter().flatten().flatten() {
-                let table = self.tables.entry(table.to_owned()).or_default();
-                table.retain(|(held, _), _| *held != uri);
-            }
+            let keys = rows(parameters).into_iter().flatten().flatten().collect();
+            self.delete(plan, name.strip_prefix("delete_").expect("a delete"), &keys);
         }
         for (table, bytes, count) in &changes.copies {
             self.copy(plan, table, bytes, *count);
         }
         for (name, parameters) in &changes.statements {
-            for row in rows(parameters) {
-                self.state(plan, name, row);
+            match name.as_str() {
+                "set_quote_counts" => self.set_quote_counts(parameters),
+                "mark_thread_gates" => self.mark(plan, "hasThreadGate", parameters),
+                "mark_post_gates" => self.mark(plan, "hasPostGate", parameters),
+                "add_post_counts" => add(&mut self.post_agg, parameters),
+                "add_profile_counts" => add(&mut self.profile_agg, parameters),
+                _ => {
+                    for row in rows(parameters) {
+                        self.state(plan, name, row);
+                    }
+                }
             }
         }
         for (shard, source, seq, counts) in &changes.tally {
@@ -206,6 +99,48 @@ impl Database {
         }
         // Tables without rows are as those that never had any.
         self.tables.retain(|_, rows| !rows.is_empty());
+        self.notifications.sort();
+        self.dead.sort();
+    }
+
+    fn delete(&mut self, plan: &Plan, name: &str, keys: &BTreeSet<String>) {
+        let holds = |plan, table, column, cells: &Cells| {
+            text(cells.get(column_of(plan, table, column))).is_some_and(|key| keys.contains(&key))
+        };
+        match name {
+            "feed_items_of" => {
+                if let Some(items) = self.tables.get_mut("feed_item") {
+                    items.retain(|_, cells| !holds(plan, "feed_item", "postUri", cells));
+                }
+            }
+            "quotes_of" => {
+                let cid = column_of(plan, "quote", "subjectCid");
+                let counts = &mut self.quote_count;
+                if let Some(quotes) = self.tables.get_mut("quote") {
+                    quotes.retain(|_, cells| {
+                        let goes = holds(plan, "quote", "subject", cells);
+                        if goes {
+                            let cid = text(cells.get(cid)).expect("a CID");
+                            *counts.entry(cid).or_default() -= 1;
+                        }
+                        !goes
+                    });
+                }
+            }
+            "notifications_of" => {
+                let told = &mut self.notifications;
+                told.retain(|cells| !holds(plan, "notification", "recordUri", cells));
+            }
+            table => {
+                assert!(plan.table_named(table).is_some(), "no table {table}");
+                if let Some(rows) = self.tables.get_mut(table) {
+                    rows.retain(|(held, _), _| !keys.contains(held));
+                }
+                if table == "post_embed_record" {
+                    self.embedded.retain(|uri, _| !keys.contains(uri));
+                }
+            }
+        }
     }
 
     fn copy(&mut self, plan: &Plan, table: &str, bytes: &[u8], count: usize) {
@@ -214,40 +149,72 @@ impl Database {
         let read = tuples(bytes, columns.len());
         assert_eq!(read.len(), count);
         assert!(count > 0);
+        if table == "notification" {
+            return self.notifications.extend(read);
+        }
         let mut keys = Vec::new();
         for cells in read {
             let uri = text(cells.first()).expect("a uri");
             // Embeds have several rows a post: their second column is in the key.
-            let is_own = columns[0].source == _native::plan::Source::Uri;
-            let second = if is_own { None } else { text(cells.get(1)) };
-            let key: Row = unique(plan, table)
-                .iter()
-                .map(|at| text(cells.get(*at)))
-                .collect();
+            let is_embed = columns[0].source == Source::Embed;
+            let second = if is_embed { text(cells.get(1)) } else { None };
+            let places = unique(plan, table).iter();
+            let key: Row = places.map(|at| text(cells.get(*at))).collect();
             if !key.is_empty() {
-                assert_eq!(
-                    self.holder(plan, table, &key),
-                    None,
-                    "{table}: {key:?} twice"
-                );
+                let holder = self.holder(plan, table, &key);
+                assert_eq!(holder, None, "{table}: {key:?} twice");
             }
             let key = (uri, second.unwrap_or_default());
+            if table == "post_embed_record" {
+                let embedded = (key.1.clone(), text(cells.get(2)).expect("a CID"));
+                self.embedded.entry(key.0.clone()).or_insert(embedded);
+                // What a post quotes first stays first.
+                keys.push((key.0.clone(), String::new()));
+            } else {
+                keys.push(key.clone());
+            }
             let rows = self.tables.entry(table.to_owned()).or_default();
-            assert!(
-                rows.insert(key.clone(), cells).is_none(),
-                "{table}: {key:?} twice"
-            );
-            keys.push(key);
+            let last = rows.insert(key.clone(), cells);
+            assert!(last.is_none(), "{table}: {key:?} twice");
         }
-        assert!(
-            keys.is_sorted(),
-            "{table}: rows are not in the order of their key"
-        );
+        let sorted = keys.is_sorted();
+        assert!(sorted, "{table}: rows are not in the order of their key");
+    }
+
+    fn mark(&mut self, plan: &Plan, column: &str, parameters: &[String]) {
+        let place = column_of(plan, "post", column);
+        for row in rows(parameters) {
+            let there = u8::from(row[1].as_deref() == Some("true"));
+            let key = (row[0].clone().expect("a uri"), String::new());
+            if let Some(cells) = self.tables.get_mut("post").and_then(|of| of.get_mut(&key)) {
+                cells[place] = Some(vec![there]);
+            }
+        }
+    }
+
+    /// Quotes by CID first, and what the posts that were looked at have of them.
+    fn set_quote_counts(&mut self, parameters: &[String]) {
+        let changed = rows(&parameters[..2]).into_iter();
+        let changed: BTreeMap<_, _> = changed
+            .map(|row| (row[0].clone().expect("a CID"), number(row[1].as_ref())))
+            .collect();
+        for (cid, quotes) in &changed {
+            *self.quote_count.entry(cid.clone()).or_default() += quotes;
+        }
+        let looked = rows(&parameters[2..]);
+        assert_eq!(elements(&parameters[2]).len(), looked.len());
+        for row in looked {
+            let cid = row[1].as_ref().expect("a CID");
+            let count = self.quote_count[cid] - changed[cid] + number(row[2].as_ref());
+            let uri = row[0].as_ref().expect("a uri");
+            self.post_agg.get_mut(uri).expect("a row of the post")[3] = count;
+        }
     }
 
     fn state(&mut self, plan: &Plan, name: &str, mut row: Row) {
         if name == "insert_dead_letters" {
             assert_eq!(row.len(), 11);
+            row.remove(1); // the shard
             return self.dead.push(row);
         }
         let key = row.remove(0).expect("a key");
@@ -262,12 +229,29 @@ impl Database {
             }
             "upsert_actor_sync" => {
                 let last = self.syncs.insert(key, row.clone());
-                assert!(
-                    last.is_none_or(|last| last[1] <= row[1]),
-                    "a rev went backwards"
-                );
+                let is_later = last.is_none_or(|last| last[1] <= row[1]);
+                assert!(is_later, "a rev went backwards");
             }
-            "upsert_identity_due" => self.ask(key, row),
+            "upsert_identity_due" => {
+                let last = self.due.get(&key).and_then(|due| due[2].clone());
+                if last.as_deref() == Some("true") {
+                    row[2] = last;
+                }
+                self.due.insert(key, row);
+            }
+            "delete_op_thread_replies" => {
+                let uri = row.remove(0).expect("a uri");
+                if let Some(reply) = self.op_threads.get_mut(&(key, uri)) {
+                    reply.1 = row.remove(0);
+                }
+            }
+            "insert_op_thread_replies" => {
+                let (parent, uri) = (row.remove(0), row.remove(0));
+                let key = (key, uri.expect("a uri"));
+                let new = (parent.expect("a parent"), None);
+                let reply = self.op_threads.entry(key).or_insert(new);
+                reply.1 = row.remove(0).or(reply.1.take());
+            }
             _ => panic!("an unknown statement {name}"),
         }
     }
@@ -276,7 +260,7 @@ impl Database {
         let table = &plan.tables[RECORD];
         let columns = table.columns.iter().enumerate();
         let places = columns
-            .filter(|(_, column)| column.source != _native::plan::Source::Did)
+            .filter(|(_, column)| column.source != Source::Did)
             .map(|(place, _)| place)
             .skip(1); // the uri
         let rows = self.tables.get_mut(&table.name).expect("records");
@@ -288,19 +272,39 @@ impl Database {
         }
     }
 
-    fn ask(&mut self, did: String, mut row: Row) {
-        let forced = Some(String::from("true"));
-        if let Some(due) = self.due.get(&did) {
-            if due[2] == forced {
-                row[2] = forced;
-            }
-        }
-        self.due.insert(did, row);
+    /// What a post's row was judged to be.
+    pub fn violates_gate(&self, plan: &Plan, cells: &Cells) -> bool {
+        flag(cells.get(column_of(plan, "post", "violatesThreadGate"))) == Some(true)
     }
 }
 
+fn number(text: Option<&String>) -> i64 {
+    text.expect("a number").parse().expect("a number")
+}
+
+fn add<const N: usize>(sums: &mut BTreeMap<String, [i64; N]>, parameters: &[String]) {
+    let mut last = None;
+    for row in rows(parameters) {
+        assert!(last < row[0], "locked out of order");
+        last.clone_from(&row[0]);
+        let sum = sums.entry(row[0].clone().expect("a key"));
+        let sum = sum.or_insert([0; N]);
+        for (sum, difference) in sum.iter_mut().zip(&row[1..]) {
+            *sum += number(difference.as_ref());
+        }
+    }
+}
+
+/// The place of a column.
+pub fn column_of(plan: &Plan, table: &str, column: &str) -> usize {
+    let table = plan.table_named(table).expect("a table");
+    let mut columns = plan.tables[table].columns.iter();
+    let place = columns.position(|each| each.name == column);
+    place.expect("a column")
+}
+
 /// The columns of a table's unique key.
-fn unique<'p>(plan: &'p Plan, table: &str) -> &'p [usize] {
+pub fn unique<'p>(plan: &'p Plan, table: &str) -> &'p [usize] {
     let owner = plan.collections.iter().find(|collection| {
         collection
             .table

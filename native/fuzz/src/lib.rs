@@ -8,6 +8,8 @@
 
 #![allow(clippy::missing_panics_doc)] // a panic is the finding
 
+pub mod answers;
+pub mod batches;
 pub mod car;
 pub mod cbor;
 pub mod database;
@@ -23,9 +25,11 @@ pub mod repo;
 #[cfg(test)]
 mod run;
 pub mod seeds;
+pub mod sums;
 pub mod tape;
 pub mod text;
 pub mod trees;
+pub mod wire;
 
 /// Whether the code under test took the input for what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

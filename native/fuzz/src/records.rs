@@ -1,4 +1,5 @@
-//! Valid records of most collections, for seeds. `{did}` and `{rkey}` become the writer's.
+//! Valid records of most collections, for seeds. `{did}` and `{rkey}` become the writer's,
+//! `{peer}`, `{to}` and `{root}` anybody's.
 
 use serde_json::Value as Json;
 
@@ -107,20 +108,115 @@ pub const RECORDS: &[(&str, &str)] = &[
         r#"{"policies":{"labelValues":["spam"]},"createdAt":"2026-01-01T00:00:00Z"}"#,
     ),
     (
+        "app.bsky.feed.post",
+        r#"{"text":"top","createdAt":"2026-01-01T00:00:00Z","reply":{"root":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{cid}"},"parent":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{cid}"}}}"#,
+    ),
+    (
+        "app.bsky.feed.post",
+        r#"{"text":"below","createdAt":"2026-01-01T00:00:00Z","reply":{"root":{"uri":"at://{peer}/app.bsky.feed.post/a","cid":"{cid}"},"parent":{"uri":"at://{did}/app.bsky.feed.post/{to}","cid":"{cid}"}}}"#,
+    ),
+    (
+        "app.bsky.feed.post",
+        r#"{"text":"reply","createdAt":"2026-01-01T00:00:00Z","reply":{"root":{"uri":"at://did:plc:ragtjsm2j2vknwkz3zp4oxrd/app.bsky.feed.post/{root}","cid":"{cid}"},"parent":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{cid}"}}}"#,
+    ),
+    (
+        "app.bsky.feed.post",
+        r#"{"text":"reply","createdAt":"2026-12-01T00:00:00Z","reply":{"root":{"uri":"at://{peer}/app.bsky.feed.post/{root}","cid":"{cid}"},"parent":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{cid}"}},"embed":{"$type":"app.bsky.embed.record","record":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{quoted}"}}}"#,
+    ),
+    (
+        "app.bsky.feed.post",
+        r#"{"text":"first","createdAt":"2026-01-01T00:00:00Z","facets":[{"index":{"byteStart":0,"byteEnd":1},"features":[{"$type":"app.bsky.richtext.facet#mention","did":"{peer}"}]}],"embed":{"$type":"app.bsky.embed.record","record":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{quoted}"}}}"#,
+    ),
+    (
+        "app.bsky.feed.post",
+        r#"{"text":"both","createdAt":"2026-01-01T00:00:00Z","embed":{"$type":"app.bsky.embed.recordWithMedia","record":{"record":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{quoted}"}},"media":{"$type":"app.bsky.embed.record","record":{"uri":"at://{did}/app.bsky.feed.post/{root}","cid":"{cid}"}}}}"#,
+    ),
+    (
+        "app.bsky.feed.like",
+        r#"{"subject":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{quoted}"},"createdAt":"2026-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "app.bsky.feed.repost",
+        r#"{"subject":{"uri":"at://{peer}/app.bsky.feed.post/{to}","cid":"{quoted}"},"createdAt":"2026-01-01T00:00:00Z","via":{"uri":"at://{peer}/app.bsky.feed.repost/{root}","cid":"{cid}"}}"#,
+    ),
+    (
+        "app.bsky.feed.threadgate",
+        r#"{"post":"at://{did}/app.bsky.feed.post/{rkey}","createdAt":"2026-01-01T00:00:00Z","allow":[{"$type":"app.bsky.feed.threadgate#followerRule"},{"$type":"app.bsky.feed.threadgate#followingRule"},{"$type":"app.bsky.feed.threadgate#listRule","list":"at://{peer}/app.bsky.graph.list/{to}"}],"hiddenReplies":["at://{peer}/app.bsky.feed.post/{to}"]}"#,
+    ),
+    (
+        "app.bsky.feed.threadgate",
+        r#"{"post":"at://{did}/app.bsky.feed.post/{rkey}","createdAt":"2026-01-01T00:00:00Z","allow":[],"hiddenReplies":["at://{did}/app.bsky.feed.post/{to}"]}"#,
+    ),
+    (
+        "app.bsky.feed.postgate",
+        r#"{"post":"at://{did}/app.bsky.feed.post/{rkey}","createdAt":"2026-01-01T00:00:00Z","embeddingRules":[{"$type":"app.bsky.feed.postgate#disableRule"}],"detachedEmbeddingUris":[]}"#,
+    ),
+    (
+        "app.bsky.graph.follow",
+        r#"{"subject":"{peer}","createdAt":"2026-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "app.bsky.graph.listitem",
+        r#"{"subject":"{peer}","list":"at://{did}/app.bsky.graph.list/{to}","createdAt":"2026-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "app.bsky.graph.verification",
+        r#"{"subject":"{peer}","handle":"a.test","displayName":"a","createdAt":"2026-01-01T00:00:00Z"}"#,
+    ),
+    (
+        "app.bsky.actor.profile",
+        r#"{"displayName":"p","joinedViaStarterPack":{"uri":"at://{peer}/app.bsky.graph.starterpack/{to}","cid":"{cid}"}}"#,
+    ),
+    (
         "chat.bsky.actor.declaration",
         r#"{"allowIncoming":"all","odd":[1.5,null,true,-7]}"#,
     ),
 ];
 
+/// Those of `RECORDS` that have to do with others' records.
+pub const SOCIAL: std::ops::Range<usize> = 25..40;
+
 const CID: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
 const RAW: &str = "bafkreigy5p3xxceipk2o6nqtnugpft26ol6yleqhboqziino7axvdngtci";
 
+/// What a record names.
+pub struct Names<'n> {
+    pub did: &'n str,
+    pub rkey: &'n str,
+    /// Whom it is about,
+    pub peer: &'n str,
+    /// which record of theirs,
+    pub to: &'n str,
+    /// and in which thread.
+    pub root: &'n str,
+    /// It quotes the other of two versions.
+    pub is_other_version: bool,
+}
+
 /// The n-th record's collection and its DAG-CBOR.
 pub fn record(number: usize, did: &str, rkey: &str) -> (&'static str, Vec<u8>) {
+    let names = Names {
+        did,
+        rkey,
+        peer: did,
+        to: "a",
+        root: "b",
+        is_other_version: false,
+    };
+    record_of(number, &names)
+}
+
+/// The same with everything that it names.
+pub fn record_of(number: usize, names: &Names<'_>) -> (&'static str, Vec<u8>) {
     let (nsid, text) = RECORDS[number % RECORDS.len()];
+    let quoted = if names.is_other_version { RAW } else { CID };
     let text = text
-        .replace("{did}", did)
-        .replace("{rkey}", rkey)
+        .replace("{did}", names.did)
+        .replace("{rkey}", names.rkey)
+        .replace("{peer}", names.peer)
+        .replace("{to}", names.to)
+        .replace("{root}", names.root)
+        .replace("{quoted}", quoted)
         .replace("{cid}", CID)
         .replace("{raw}", RAW);
     let mut json: Json = serde_json::from_str(&text).expect("JSON");

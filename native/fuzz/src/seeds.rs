@@ -74,7 +74,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
                 out
             };
             let each = entries.chunks(4).enumerate().map(runs);
-            each.chain(tapes(60, 300)).collect()
+            each.chain(tapes(60, 500)).collect()
         }
         "mst" => trees::all().into_iter().chain(tapes(40, 200)).collect(),
         "repo" => exports().into_iter().chain(tapes(40, 120)).collect(),

@@ -1,6 +1,8 @@
 //! Accounts and identities: status, look-ups that become due, what is held by time.
 
+use super::log::encode;
 use super::*;
+use crate::entry::{Entry, Identity, Origin};
 
 /// Whether an event at a time makes a known actor's look-up due.
 fn is_due(time: &str, has_handle: bool, due: &str) -> bool {

@@ -1,6 +1,10 @@
 //! Repositories, actors, accounts: what events do beside their ops.
 
+use super::log::encode;
 use super::*;
+use crate::cid::{self, Cid};
+use crate::entry::{Commit, Entry, RejectedFrame, RejectedOp};
+use crate::reason::Reason;
 
 fn known_at(number: usize) -> String {
     format!(

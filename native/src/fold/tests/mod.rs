@@ -2,18 +2,21 @@
 
 mod accounts;
 mod dids;
+mod front;
+mod log;
+mod lookups;
+mod overlays;
 mod records;
+mod shared;
+mod threads;
 
 use std::collections::{BTreeMap, HashMap};
 
+use log::Log;
+
 use super::{fold, Batch, Changes, Known, ShardEntries, Voided};
 use crate::cbor::Value;
-use crate::cid::{self, Cid};
-use crate::entry::{
-    Account, Action, Commit, Entry, Identity, Op, Origin, RejectedFrame, RejectedOp, Sync,
-};
 use crate::plan::Plan;
-use crate::reason::Reason;
 
 pub(super) const CID: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
 pub(super) const A: &str = "did:plc:a";
@@ -61,14 +64,6 @@ pub(super) fn plan() -> Plan {
     Plan::parse(PLAN.as_bytes()).unwrap()
 }
 
-/// Entries in the making: each has the next seq, and by default the next rev of its DID.
-pub(super) struct Log {
-    entries: Vec<Vec<u8>>,
-    seq: i64,
-    revs: HashMap<String, String>,
-    pub time: String,
-}
-
 /// The rev of the n-th commit.
 pub(super) fn rev(number: usize) -> String {
     let mut rev = String::from("3k2222222");
@@ -101,132 +96,6 @@ pub(super) fn record(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// Action (`+`, `~`, `-`), path, record.
 pub(super) type Change<'c> = (char, &'c str, &'c [(&'c str, &'c str)]);
-
-impl Log {
-    pub fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-            seq: 0,
-            revs: HashMap::new(),
-            time: "2024-01-01T00:00:00.000Z".into(),
-        }
-    }
-
-    fn push(&mut self, did: &str, entry: impl FnOnce(Origin<'_>) -> Vec<u8>) {
-        self.seq += 1;
-        let bytes = entry(Origin {
-            relay: "relay.test",
-            generation: 1,
-            seq: self.seq,
-            did,
-            time: &self.time,
-        });
-        self.entries.push(bytes);
-    }
-
-    pub fn commit(&mut self, did: &str, changes: &[Change<'_>]) {
-        let since = self.revs.get(did).cloned();
-        let next = rev(self.entries.len() + 1);
-        self.revs.insert(did.to_owned(), next.clone());
-        self.commit_at(did, &next, since.as_deref(), changes);
-    }
-
-    pub fn commit_at(&mut self, did: &str, rev: &str, since: Option<&str>, changes: &[Change<'_>]) {
-        let bytes = cid::parse_str(CID).unwrap();
-        let cid = Cid::exact(&bytes).unwrap();
-        let records: Vec<_> = changes.iter().map(|(.., fields)| record(fields)).collect();
-        let ops = changes
-            .iter()
-            .zip(&records)
-            .map(|((sign, path, _), record)| {
-                let action = match sign {
-                    '+' => Action::Create,
-                    '~' => Action::Update,
-                    _ => Action::Delete,
-                };
-                let written = action != Action::Delete;
-                Op {
-                    action,
-                    path: (*path).into(),
-                    cid: written.then_some(cid),
-                    prev: None,
-                    record: written.then_some(record),
-                }
-            })
-            .collect();
-        self.push(did, |origin| {
-            encode(&Entry::Commit(Commit {
-                origin,
-                rev,
-                since,
-                commit: cid,
-                data: None,
-                prev_data: None,
-                part: 0,
-                parts: 1,
-                filtered: 0,
-                ops,
-                rejected: vec![],
-                blocks: vec![],
-            }))
-        });
-    }
-
-    pub fn sync(&mut self, did: &str, rev: &str) {
-        let bytes = cid::parse_str(CID).unwrap();
-        let commit = Cid::exact(&bytes).unwrap();
-        self.push(did, |origin| {
-            encode(&Entry::Sync(Sync {
-                origin,
-                rev: rev.into(),
-                commit,
-                blocks: vec![],
-            }))
-        });
-    }
-
-    pub fn identity(&mut self, did: &str) {
-        self.push(did, |origin| {
-            encode(&Entry::Identity(Identity {
-                origin,
-                handle: None,
-            }))
-        });
-    }
-
-    pub fn account(&mut self, did: &str, active: bool, status: Option<&str>) {
-        self.push(did, |origin| {
-            encode(&Entry::Account(Account {
-                origin,
-                active,
-                status: status.map(Into::into),
-            }))
-        });
-    }
-
-    /// Decode what was logged as one shard's entries. A record with `bad` is invalid.
-    pub fn batch(self, plan: &Plan) -> Batch {
-        decode(
-            plan,
-            vec![ShardEntries {
-                shard: 3,
-                held: HashMap::new(),
-                entries: self.entries,
-                is_cut: false,
-            }],
-        )
-    }
-
-    pub fn entries(self) -> Vec<Vec<u8>> {
-        self.entries
-    }
-}
-
-fn encode(entry: &Entry<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    entry.encode(&mut out);
-    out
-}
 
 pub(super) fn decode(plan: &Plan, shards: Vec<ShardEntries>) -> Batch {
     super::decode(plan, &lexicon, shards, NOW).unwrap()
@@ -271,6 +140,39 @@ pub(super) fn learned(
         let told: Vec<_> = told.collect();
         known.learn(plan, &lexicon, batch, &told).unwrap();
     }
+}
+
+/// All collections as they are.
+pub(super) fn real() -> Plan {
+    Plan::parse(include_bytes!("../../../fuzz/plan.json")).unwrap()
+}
+
+/// Fold a log of real collections over known rows.
+pub(super) fn run_real(log: Log, answers: &[(&str, &str)]) -> Changes {
+    let plan = real();
+    let batch = log.batch(&plan);
+    let known = known(&plan, &batch, answers);
+    fold(&plan, &batch, &known, &Voided::new())
+}
+
+/// The only key of a statement of counts, and its differences.
+pub(super) fn counts_of(changes: &Changes, name: &str) -> Vec<(String, Vec<String>)> {
+    let Some(parameters) = statement(changes, name) else {
+        return Vec::new();
+    };
+    let elements = |array: &String| -> Vec<String> {
+        let inside = array.trim_matches(['{', '}']).split(',');
+        inside
+            .map(|each| each.trim_matches('"').to_owned())
+            .collect()
+    };
+    let columns: Vec<_> = parameters.iter().map(elements).collect();
+    (0..columns[0].len())
+        .map(|row| {
+            let rest = columns[1..].iter().map(|column| column[row].clone());
+            (columns[0][row].clone(), rest.collect())
+        })
+        .collect()
 }
 
 /// Fold a log over known rows.
