@@ -29,7 +29,6 @@ PROFILE = plain(
             Notice(
                 "starterpack-joined",
                 "joinedViaStarterPack.uri",
-                verbatim=True,
                 at_event=True,
             ),
         ),

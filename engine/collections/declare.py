@@ -170,7 +170,6 @@ class Notice(msgspec.Struct, frozen=True):
     path: str  # inside the record: an at-uri, whose host is told; or a DID
     about: bool = True  # the at-uri is the subject; False: a DID, and there is none
     own: Skip = Skip.NOTHING
-    verbatim: bool = False  # the subject is not re-printed
     at_event: bool = False  # dated by the event, not by the earlier of event and record
 
 

@@ -12,7 +12,7 @@ use crate::cid;
 
 pub use crate::datetime::is_datetime;
 pub use language::is_language;
-pub use uri::{authority_of, canonical, collection_of, has_plain_authority, is_at_uri, is_uri};
+pub use uri::{authority_of, collection_of, has_plain_authority, is_at_uri, is_uri};
 
 const MAX_CID: usize = 128;
 const MAX_DID: usize = 2_048;

@@ -1,236 +1,308 @@
 """A database of dictionaries that does what a fold says: the fold's partner in tests.
 
-Its readers of PGCOPY and of array literals share nothing with the code that writes them.
+It answers every look-up and does every statement as Postgres would, and takes no row that
+Postgres would refuse.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from engine.collections.declare import Plan, Table, Type
+from engine.collections.declare import Plan, Table
 from engine.core import codec
+from tests.collections.answers import Answers
+from tests.collections.copying import read_array, read_copy
+from tests.collections.store import Exists, Row, Store
 
-Row = dict[str, Any]
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+CLOCK = "NOW"
+"""Stands for what is by the wall clock, in ``Memory.dump``."""
 
+_BOOLEANS = {"true": True, "false": False, None: None}
+_OTHERS = {
+    "post_agg": ("uri",),
+    "profile_agg": ("did",),
+    "op_thread_reply": ("rootUri", "uri"),
+    "actor": ("did",),
+    "actor_sync": ("did",),
+}
+OTHER_DELETES = {
+    "delete_feed_items_of": ("feed_item", "postUri"),
+    "delete_notifications_of": ("notification", "recordUri"),
+}
 
-def read_copy(data: bytes, types: list[str]) -> list[list[Any]]:
-    """The rows of a binary COPY; jsonb decoded, arrays as lists."""
-    assert data.startswith(_HEADER)
-    rows: list[list[Any]] = []
-    at = len(_HEADER)
-    while True:
-        (fields,) = struct.unpack_from(">h", data, at)
-        at += 2
-        if fields == -1:
-            assert at == len(data)
-            return rows
-        assert fields == len(types)
-        row: list[Any] = []
-        for kind in types:
-            (length,) = struct.unpack_from(">i", data, at)
-            at += 4
-            if length == -1:
-                row.append(None)
-                continue
-            row.append(_read_field(data[at : at + length], kind))
-            at += length
-        rows.append(row)
-
-
-def _read_field(field: bytes, kind: str) -> Any:
-    if kind == Type.JSONB:
-        assert field[0] == 1
-        return json.loads(field[1:])
-    if kind not in (Type.TEXTS, Type.VARCHARS):
-        return field.decode()
-    dimensions, has_null, oid = struct.unpack_from(">iiI", field)
-    assert (dimensions, has_null, oid) == (1, 0, 1043 if kind == Type.VARCHARS else 25)
-    count, first = struct.unpack_from(">ii", field, 12)
-    assert first == 1
-    items, at = [], 20
-    for _ in range(count):
-        (length,) = struct.unpack_from(">i", field, at)
-        items.append(field[at + 4 : at + 4 + length].decode())
-        at += 4 + length
-    assert at == len(field)
-    return items
-
-
-def read_array(literal: str) -> list[str | None]:
-    """The elements of a one-dimensional array literal."""
-    assert literal[0] == "{"
-    assert literal[-1] == "}"
-    items: list[str | None] = []
-    at = 1
-    while at < len(literal) - 1:
-        if literal[at] == ",":
-            at += 1
-        elif literal.startswith("NULL", at):
-            items.append(None)
-            at += 4
-        else:
-            assert literal[at] == '"'
-            at += 1
-            item = []
-            while literal[at] != '"':
-                at += literal[at] == "\\"
-                item.append(literal[at])
-                at += 1
-            items.append("".join(item))
-            at += 1
-    return items
+Arrays = list[list[str | None]]
 
 
 class Memory:
-    """Tables as dictionaries; unique keys checked as Postgres would."""
+    """Every table that a fold writes, and what is held beside them."""
 
     def __init__(self, plan: Plan) -> None:
-        self.tables: dict[str, dict[tuple[str, ...], Row]] = defaultdict(dict)
+        self._plan = plan.tables()
+        self._store = Store()
+        unique = {each.table.name: each.unique for each in plan.collections if each.table}
+        for name, table in self._plan.items():
+            self._store.add(name, table.key, unique.get(name, ()))
+        for name, key in _OTHERS.items():
+            self._store.add(name, key)
+        self.tables = self._store.tables
         self.repos: dict[str, list[Any]] = {}
-        self.actors: dict[str, Row] = {}
-        self.actor_sync: dict[str, tuple[str, str]] = {}
         self.due: dict[str, list[Any]] = {}
+        self.quote_count: Counter[str] = Counter()
         self.dead: list[Row] = []
         self.held: dict[int, dict[str, int]] = defaultdict(dict)
         self.counts: Counter[str] = Counter()
-        self._plan = plan.tables()
-        self._unique = {
-            collection.table.name: collection.unique
-            for collection in plan.collections
-            if collection.table
-        }
-
-    def key_of(self, table: Table, row: Row) -> tuple[str, ...]:
-        return tuple(row[name] for name in table.key)
-
-    def lookup(self, name: str, parameters: list[str]) -> str:
-        """The answer to one look-up, as Postgres would give it."""
-        arrays = [read_array(parameter) for parameter in parameters]
-        keys = [key for key in arrays[0] if key is not None]
-        name = name.removeprefix("lookup_")
-        found: list[list[Any]]
-        if name == "repos":
-            found = [[did, *self.repos[did]] for did in keys if did in self.repos]
-        elif name == "actors":
-            found = [self._actor(did) for did in keys if did in self.actors]
-        elif name.endswith("_key"):
-            found = self._holders(name.removesuffix("_key"), list(zip(*arrays, strict=True)))
-        else:
-            rows, unique = self.tables[name], self._unique.get(name, ())
-            held = [rows[(uri,)] for uri in keys if (uri,) in rows]
-            found = [[row["uri"], *(row[column] for column in unique)] for row in held]
-        return json.dumps(found)
-
-    def _actor(self, did: str) -> list[Any]:
-        actor = self.actors[did]
-        due = self.due.get(did)
-        return [did, actor["handle"] is not None, actor["indexedAt"], due and due[1]]
-
-    def _holders(self, table: str, wanted: list[tuple[str | None, ...]]) -> list[list[Any]]:
-        unique = self._unique[table]
-        held = {tuple(row[c] for c in unique): row["uri"] for row in self.tables[table].values()}
-        return [[*key, held[key]] for key in wanted if key in held]
+        """Ops by outcome."""
+        self.distrusted = 0
+        """Batches in which a create was of something that existed."""
+        self.mutes: set[tuple[str, str]] = set()
+        self.answers = Answers(self.tables, self.repos, self.due, self.mutes)
 
     def write(self, changes: codec.Changes) -> None:
-        """Do everything, in order."""
-        for name, parameters in changes.deletes():
-            table = self._plan[name.removeprefix("delete_")]
-            gone = set(read_array(parameters[0]))
-            rows = self.tables[table.name]
-            for key in [key for key in rows if key[0] in gone]:
-                del rows[key]
-        for name, data, count in changes.copies():
-            self._copy(self._plan[name], data, count)
-        for name, parameters in changes.statements():
-            arrays = [read_array(parameter) for parameter in parameters]
-            getattr(self, f"_{name}")(zip(*arrays, strict=True))
+        """Do everything, in order, or nothing.
+
+        Raises:
+            Exists: a new row is there already.
+        """
+        counted = self.quote_count.copy()
+        try:
+            with self._store.transaction():
+                self._write(changes)
+        except Exists:
+            self.quote_count = counted
+            raise
         for shard, source, seq, counts in changes.tally():
             assert seq is not None
             assert seq >= self.held[shard].get(source, 0)
             self.held[shard][source] = seq
             self.counts.update(counts)
 
-    def resolve(self, identities: dict[str, dict[str, Any]]) -> None:
-        """What the identity role does with all that is due."""
-        for did, (_, time, _) in list(self.due.items()):
-            document = identities["plc"].get(did)
-            if document is None:
+    def _write(self, changes: codec.Changes) -> None:
+        for name, parameters in changes.deletes():
+            keys = [key for key in read_array(parameters[0]) if key is not None]
+            assert keys == _sorted(set(keys)), name
+            if name == "delete_quotes_of":
+                for row in self.tables["quote"].delete("subject", set(keys)):
+                    self.quote_count[row["subjectCid"]] -= 1
                 continue
-            handle = document["alsoKnownAs"][0].removeprefix("at://").lower()
-            found = identities["handles"].get(handle) == did
-            self.actors[did] |= {"handle": handle if found else None, "indexedAt": time}
-            del self.due[did]
+            own = name.removeprefix("delete_")
+            table, column = OTHER_DELETES.get(name) or (own, self._plan[own].key[0])
+            self.tables[table].delete(column, set(keys))
+        for name, data, count in changes.copies():
+            self._copy(self._plan[name], data, count)
+        for name, parameters in changes.statements():
+            arrays = [read_array(parameter) for parameter in parameters]
+            STATEMENTS[name](self, arrays)
 
     def _copy(self, table: Table, data: bytes, count: int) -> None:
         names = [column.name for column in table.columns]
         read = read_copy(data, [column.type for column in table.columns])
         assert len(read) == count
         keys = []
-        rows = self.tables[table.name]
-        unique = self._unique.get(table.name, ())
-        held = {tuple(row[c] for c in unique) for row in rows.values()} if unique else set()
         for values in read:
             row = dict(zip(names, values, strict=True))
-            key = self.key_of(table, row)
-            assert key not in rows, f"{table.name}: {key} twice"
-            other = tuple(row[column] for column in unique)
-            assert not unique or other not in held, f"{table.name}: {other} twice"
-            held.add(other)
-            rows[key] = row
-            keys.append(key)
-        assert keys == sorted(keys, key=lambda key: tuple(part.encode() for part in key))
+            self.tables[table.name].insert(row)
+            keys.append(tuple(row[name] for name in table.key))
+        # Side rows of a post come in the order in which it has them.
+        firsts = [key[:1] for key in keys]
+        assert firsts == sorted(firsts, key=lambda key: [part.encode() for part in key])
 
-    def _update_record(self, rows: Iterable[tuple[str, ...]]) -> None:
-        columns = [c.name for c in self._plan["record"].columns if c.name != "did"]
-        for row in rows:
-            self.tables["record"][(row[0],)].update(zip(columns, row, strict=True))
+    def resolve(self, handles: Callable[[str], str | None], dids: Iterable[str] = ()) -> None:
+        """What the identity role does with all that is due, or with these DIDs.
 
-    def _upsert_repos(self, rows: Iterable[tuple[str, ...]]) -> None:
-        for did, *values in rows:
-            bools = {"true": True, "false": False, None: None}
-            self.repos[did] = [*values[:4], bools[values[4]], values[5]]
+        Args:
+            handles: DID -> its handle if that points back; LookupError where nothing is found out.
+            dids: in the order of the look-ups.
+        """
+        for did in list(dids or self.due):
+            if did not in self.due:
+                continue
+            try:
+                handle = handles(did)
+            except LookupError:
+                continue
+            if handle is not None:
+                for row in self.tables["actor"].where(("handle",), (handle,)):
+                    self.tables["actor"].update((row["did"],), {"handle": None})
+            at = self.due.pop(did)[1]
+            self.tables["actor"].update((did,), {"handle": handle, "indexedAt": at})
 
-    def _insert_actors(self, rows: Iterable[tuple[str, ...]]) -> None:
-        for did, time, status in rows:
-            assert did not in self.actors
-            self.actors[did] = {"handle": None, "indexedAt": time, "upstreamStatus": status}
+    def dump(self, now: float) -> dict[str, list[Row]]:
+        """Every row, whole; texts of the clock ``now`` are ``CLOCK``."""
+        text = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+        clock = text.replace("+00:00", "Z")
 
-    def _update_actor_status(self, rows: Iterable[tuple[str, ...]]) -> None:
-        for did, status in rows:
-            self.actors[did]["upstreamStatus"] = status
+        def masked(row: Row) -> Row:
+            return {name: CLOCK if value == clock else value for name, value in row.items()}
 
-    def _upsert_actor_sync(self, rows: Iterable[tuple[str, ...]]) -> None:
-        for did, commit, rev in rows:
-            assert rev >= self.actor_sync.get(did, ("", ""))[1]
-            self.actor_sync[did] = (commit, rev)
+        return {name: list(map(masked, each.rows.values())) for name, each in self.tables.items()}
 
-    def _upsert_identity_due(self, rows: Iterable[tuple[str, ...]]) -> None:
-        for did, seq, time, forced in rows:
-            due = self.due.get(did)
-            self.due[did] = [int(seq), time, forced == "true" or bool(due and due[2])]
 
-    def _insert_dead_letters(self, rows: Iterable[tuple[str, ...]]) -> None:
-        names = "source shard relay generation seq did path cid reason error raw".split()
-        self.dead.extend(dict(zip(names, row, strict=True)) for row in rows)
+def _sorted(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=str.encode)
+
+
+def _rows(arrays: Arrays) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement that may not name a key twice, and names them in byte order."""
+    rows = list(zip(*arrays, strict=True))
+    keys = [str(row[0]) for row in rows]
+    assert keys == _sorted(keys)
+    return iter(rows)
+
+
+def _update_record(memory: Memory, arrays: Arrays) -> None:
+    columns = [c.name for c in memory._plan["record"].columns if c.name != "did"]
+    for row in _rows(arrays):
+        values = dict(zip(columns, row, strict=True))
+        assert memory.tables["record"].update((row[0],), values)
+
+
+def _upsert_repos(memory: Memory, arrays: Arrays) -> None:
+    for did, *values in _rows(arrays):
+        memory.repos[did] = [*values[:4], _BOOLEANS[values[4]], values[5]]
+
+
+def _insert_actors(memory: Memory, arrays: Arrays) -> None:
+    for did, time, status in _rows(arrays):
+        memory.tables["actor"].insert({"did": did, "indexedAt": time, "upstreamStatus": status})
+
+
+def _update_actor_status(memory: Memory, arrays: Arrays) -> None:
+    for did, status in _rows(arrays):
+        assert memory.tables["actor"].update((did,), {"upstreamStatus": status})
+
+
+def _upsert_actor_sync(memory: Memory, arrays: Arrays) -> None:
+    table = memory.tables["actor_sync"]
+    for did, commit, rev in _rows(arrays):
+        held = table.get(did)
+        assert held is None or rev >= held["repoRev"]
+        values = {"did": did, "commitCid": commit, "repoRev": rev}
+        if not table.update((did,), values):
+            table.insert(values)
+
+
+def _upsert_identity_due(memory: Memory, arrays: Arrays) -> None:
+    for did, seq, time, forced in _rows(arrays):
+        due = memory.due.get(did)
+        memory.due[did] = [int(seq), time, forced == "true" or bool(due and due[2])]
+
+
+def _insert_dead_letters(memory: Memory, arrays: Arrays) -> None:
+    names = "source shard relay generation seq did path cid reason error raw".split()
+    memory.dead.extend(dict(zip(names, row, strict=True)) for row in zip(*arrays, strict=True))
+
+
+def _mark(column: str) -> Callable[[Memory, Arrays], None]:
+    def mark(memory: Memory, arrays: Arrays) -> None:
+        for uri, there in _rows(arrays):
+            memory.tables["post"].update((uri,), {column: _BOOLEANS[there]})
+
+    return mark
+
+
+def _delete_op_thread_replies(memory: Memory, arrays: Arrays) -> None:
+    for root, uri, at in _rows(arrays):
+        memory.tables["op_thread_reply"].update((root, uri), {"deletedAt": at})
+
+
+def _insert_op_thread_replies(memory: Memory, arrays: Arrays) -> None:
+    table = memory.tables["op_thread_reply"]
+    for root, parent, uri, at in _rows(arrays):
+        if table.get(root, uri) is None:
+            table.insert({"rootUri": root, "parentUri": parent, "uri": uri, "deletedAt": at})
+        elif at is not None:
+            table.update((root, uri), {"deletedAt": at})
+
+
+def _add(table: str, *columns: str) -> Callable[[Memory, Arrays], None]:
+    def add(memory: Memory, arrays: Arrays) -> None:
+        rows = memory.tables[table]
+        for key, *counts in _rows(arrays):
+            added = dict(zip(columns, map(int, counts), strict=True))
+            held = rows.get(key)
+            if held is None:
+                rows.insert({rows.key[0]: key, **added})
+            else:
+                rows.update((key,), {name: held[name] + more for name, more in added.items()})
+
+    return add
+
+
+def _set_quote_counts(memory: Memory, arrays: Arrays) -> None:
+    changed = {cid: int(count or 0) for cid, count in _rows(arrays[:2])}
+    before = memory.quote_count.copy()
+    memory.quote_count.update(changed)
+    for uri, cid, count in _rows(arrays[2:]):
+        assert cid in changed
+        values = {"quoteCount": before[cid] + int(count)}
+        assert memory.tables["post_agg"].update((uri,), values)
+
+
+STATEMENTS: dict[str, Callable[[Memory, Arrays], None]] = {
+    "update_record": _update_record,
+    "upsert_repos": _upsert_repos,
+    "insert_actors": _insert_actors,
+    "update_actor_status": _update_actor_status,
+    "upsert_actor_sync": _upsert_actor_sync,
+    "upsert_identity_due": _upsert_identity_due,
+    "insert_dead_letters": _insert_dead_letters,
+    "mark_thread_gates": _mark("hasThreadGate"),
+    "mark_post_gates": _mark("hasPostGate"),
+    "delete_op_thread_replies": _delete_op_thread_replies,
+    "insert_op_thread_replies": _insert_op_thread_replies,
+    "add_post_counts": _add("post_agg", "likeCount", "replyCount", "repostCount"),
+    "add_profile_counts": _add("profile_agg", "followersCount", "followsCount", "postsCount"),
+    "set_quote_counts": _set_quote_counts,
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one batch did."""
+
+    changes: codec.Changes
+    taken: dict[int, int]
+    """Entries of each shard that were taken."""
 
 
 def index(
     plan: codec.Plan,
     memory: Memory,
-    shards: list[tuple[int, list[bytes]]],
+    shards: Iterable[tuple[int, list[bytes]]],
     *,
     now: float,
-    voided: list[tuple[int, str]] | None = None,
-) -> codec.Changes:
-    """Decode, look up, fold and write one batch."""
-    batch = plan.decode([(s, dict(memory.held[s]), list(e)) for s, e in shards], now=now)
-    known = {name: memory.lookup(name, parameters) for name, parameters in batch.lookups()}
-    changes = batch.fold(known, voided or [])
+    cut: frozenset[int] = frozenset(),
+    voided: Callable[[dict[int, int]], list[tuple[int, str]]] = lambda taken: [],
+    trusting: bool = True,
+) -> Done:
+    """Decode, look up, fold and write one batch, as the indexer does.
+
+    Args:
+        now: unix seconds.
+        cut: shards of which more waits.
+        voided: what the database refuses, of the entries that are taken of each shard: the
+            number of each op in the batch, and why.
+        trusting: creates are believed, until one of them exists.
+    """
+    held = [(shard, dict(memory.held[shard]), list(e), shard in cut) for shard, e in shards]
+    batch = plan.decode(held, now=now)
+    taken = {shard: entries for shard, entries, *_ in batch.weights()}
+    refused = voided(taken)
+    while True:
+        known = batch.known(trusting=trusting)
+        while wanted := known.wanted():
+            known.learn([(name, memory.answers.lookup(name, args)) for name, args in wanted])
+        changes = batch.fold(known, refused)
+        try:
+            memory.write(changes)
+            break
+        except Exists:
+            assert trusting, "everything was looked up"
+            memory.distrusted += 1
+            trusting = False
     assert sum(sum(counts.values()) for *_, counts in changes.tally()) == batch.ops
-    memory.write(changes)
-    return changes
+    return Done(changes, taken)

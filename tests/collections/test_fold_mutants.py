@@ -44,11 +44,13 @@ def test_mutated_entries_are_outcomes_or_refused(shared: Path) -> None:
     for _ in range(4_000):
         entry = mutant(rng, rng.choice(entries)[1])
         try:
-            batch = plan.decode([(0, {}, [entry])], now=NOW)
+            batch = plan.decode([(0, {}, [entry], False)], now=NOW)
         except codec.UnknownEnvelopeError:
             refused += 1
             continue
-        known = {name: "[]" for name, _ in batch.lookups()}
+        known = batch.known(trusting=rng.random() < 0.5)
+        while wanted := known.wanted():
+            known.learn([(name, "[]") for name, _ in wanted])
         changes = batch.fold(known, [])
         ((_, _, _, outcomes),) = changes.tally()
         assert sum(outcomes.values()) == batch.ops
@@ -61,21 +63,27 @@ def test_an_unknown_version_is_its_own_error() -> None:
     plan = codec.Plan(to_plan().encode(), lexicons.documents())
     for entry in (b"\x02\x90", b"", b"\x01"):
         with pytest.raises(codec.UnknownEnvelopeError):
-            plan.decode([(0, {}, [entry])], now=NOW)
+            plan.decode([(0, {}, [entry], False)], now=NOW)
 
 
-def test_answers_that_are_missing_or_malformed_are_misuse(shared: Path) -> None:
+def test_answers_that_are_malformed_are_misuse(shared: Path) -> None:
     frames = frames_of(shared / "golden")[:200]
     entries = codec.decode_frames(
         frames, relay="relay.test", generation=1, shards=1, allow=ALLOW
     ).entries()
     plan = codec.Plan(to_plan().encode(), lexicons.documents())
-    batch = plan.decode([(0, {}, [entry for _, entry in entries])], now=NOW)
-    known = {name: "[]" for name, _ in batch.lookups()}
-    assert len(known) > 10
-    for name in known:
-        for bad in ("", "{}", "[[1]]", "[1]"):
-            with pytest.raises(ValueError, match=name):
-                batch.fold(known | {name: bad}, [])
-        with pytest.raises(ValueError, match=name):
-            batch.fold({other: text for other, text in known.items() if other != name}, [])
+    batch = plan.decode([(0, {}, [entry for _, entry in entries], False)], now=NOW)
+    known, asked = batch.known(trusting=False), 0
+    while wanted := known.wanted():
+        for name, _ in wanted:
+            asked += 1
+            for bad in ("", "{}", "[1]", '["a"]'):
+                with pytest.raises(ValueError, match=name):
+                    known.learn([(name, bad)])
+        known.learn([(name, "[]") for name, _ in wanted])
+    assert asked > 10
+    with pytest.raises(ValueError, match="not asked for"):
+        known.learn([("lookup_weather", "[]")])
+    other = plan.decode([], now=NOW)
+    with pytest.raises(ValueError, match="another batch"):
+        other.fold(known, [])

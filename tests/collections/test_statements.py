@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from engine.collections import statements, to_plan
+from tests.collections.memory import OTHER_DELETES, STATEMENTS, Memory
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "sql"
 STATE = "headrace"
@@ -35,15 +36,23 @@ def test_statements_are_the_golden_ones() -> None:
         for table, text in texts.items():
             (GOLDEN / f"{table}.sql").write_text(text)
     assert {path.stem: path.read_text() for path in GOLDEN.glob("*.sql")} == texts
-    assert len(texts) == 21
+    assert len(texts) == 25
 
 
 def test_every_name_that_a_fold_can_use_has_a_statement() -> None:
-    built = statements.build(to_plan(), "public", STATE)
-    for table in to_plan().tables():
-        assert f"lookup_{table}" in built.lookups or table.startswith("post_embed_")
-        assert f"delete_{table}" in built.writes
-    assert set(built.lookups) & set(built.writes) == set()
+    plan = to_plan()
+    built = statements.build(plan, "public", STATE)
+    lookups, writes = set(built.lookups), set(built.writes)
+    for collection in plan.collections:
+        if collection.table:
+            assert f"lookup_{collection.table.name}" in lookups
+            assert (f"lookup_{collection.table.name}_key" in lookups) == bool(collection.unique)
+    for name, table in plan.tables().items():
+        assert (f"delete_{name}" in writes) == bool(table.key)
+    answered = {f"lookup_{name}" for name in Memory(plan).answers.named}
+    assert answered <= lookups
+    assert set(STATEMENTS) | set(OTHER_DELETES) | {"delete_quotes_of"} <= writes
+    assert lookups & writes == set()
     assert not [text for text in (built.lookups | built.writes).values() if "{state}" in text]
 
 

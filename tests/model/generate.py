@@ -54,7 +54,8 @@ class Log:
     ``jitter`` is how far back, in milliseconds, the T of an entry may lie behind its place; with 0
     nothing is late. ``deletions`` lets accounts be deleted. ``faults`` is the share of ops that
     are wrong in themselves. A ``calm`` log is more like a network: most records are written once
-    and mostly name what there is.
+    and mostly name what there is. A ``chained`` log's commits follow each other by ``since``; in an
+    ``honest`` one no record is created where there is one.
     """
 
     random: Random
@@ -62,10 +63,14 @@ class Log:
     deletions: bool = False
     faults: float = 0.06
     calm: bool = False
+    chained: bool = False
+    honest: bool = False
     seq: int = 0
     _last: dict[str, int] = field(default_factory=dict)
     _roots: dict[str, str] = field(default_factory=dict)
     _cids: dict[str, str] = field(default_factory=dict)
+    _revs: dict[str, str] = field(default_factory=dict)
+    _held: set[str] = field(default_factory=set)
 
     def entries(self, count: int) -> list[bytes]:
         return [self.entry() for _ in range(count)]
@@ -81,8 +86,10 @@ class Log:
         }  # fmt: skip
         if draw() > 0.06:
             ops = [self._op(did, at) for _ in range(self.random.choice((1, 1, 1, 2, 4)))]
-            rev = commits.tid(at - (5 if draw() < 0.02 else 0))
-            return commits.commit(ops=ops, rev=rev, **base)
+            rev = commits.tid(at - (5 if draw() < 0.02 and not self.honest else 0))
+            since = self._revs.get(did) if self.chained else None
+            self._revs[did] = max(rev, since or "")
+            return commits.commit(ops=ops, rev=rev, since=since, **base)
         match self.random.choice("siaaa"):
             case "s":
                 commit = commits.cid_of(bytes(self.seq))
@@ -120,6 +127,7 @@ class Log:
             if held and rng.random() < 0.08:
                 path, sign = rng.choice(held).removeprefix(f"at://{did}/"), rng.choice("~-")
             rkey = path.split("/")[1]
+        sign = self._said(f"at://{did}/{path}", sign)
         if sign == "-":
             return commits.op(sign, path)
         if rng.random() < self.faults / 6:
@@ -131,6 +139,17 @@ class Log:
         assert op.cid is not None
         self._cids[f"at://{did}/{path}"] = commits.cid_text(op.cid)
         return op
+
+    def _said(self, uri: str, sign: str) -> str:
+        """What an honest repository calls a change."""
+        if not self.honest:
+            return sign
+        if uri not in self._held:
+            sign = "+"
+        elif sign == "+":
+            sign = "~"
+        (self._held.discard if sign == "-" else self._held.add)(uri)
+        return sign
 
     def _calm(self, did: str, nsid: str, path: str) -> str:
         """A path of its own; gates need their post's."""
@@ -315,12 +334,14 @@ def read(entries: list[bytes]) -> list[events.Event]:
     return [event for event in found if event is not None]
 
 
-def logs(
-    *, max_entries: int = 60, jitter: int = 0, deletions: bool = False, calm: bool = False
-) -> st.SearchStrategy[list[bytes]]:
-    """Logs as a hypothesis strategy; every choice is drawn, so a log shrinks."""
+def logs(*, max_entries: int = 60, **switches: Any) -> st.SearchStrategy[list[bytes]]:
+    """Logs as a hypothesis strategy; every choice is drawn, so a log shrinks.
+
+    Args:
+        switches: those of ``Log``.
+    """
 
     def draw(rng: Random, count: int) -> list[bytes]:
-        return Log(rng, jitter=jitter, deletions=deletions, calm=calm).entries(count)
+        return Log(rng, **switches).entries(count)
 
     return st.builds(draw, st.randoms(use_true_random=False), st.integers(1, max_entries))

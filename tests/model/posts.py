@@ -222,8 +222,10 @@ def _own(tables: Tables, post: Row) -> _Told:
     held = tables.get("record", post["uri"])
     for did in gates.mentions(json.loads(held["json"])) if held else []:
         told.tell(did, "mention", post)
-    if not post["violatesEmbeddingRules"]:
-        for uri in quotes(tables, post["uri"]):
+    quoted = quotes(tables, post["uri"])
+    # The verdict on the last one decides for all, whatever the row says.
+    if quoted and not gates.violates_embedding_rules(tables, post["creator"], quoted[-1]):
+        for uri in quoted:
             told.tell(uris.host(uri), "quote", post, uri)
     if post["violatesThreadGate"]:
         return told

@@ -1,4 +1,4 @@
-"""Random logs: that they hold enough, what is true of every one, and the fold against the model."""
+"""Random logs: that they hold enough, and what is true of every one."""
 
 from __future__ import annotations
 
@@ -9,22 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import lexicons
-from engine.collections import to_plan
-from engine.core import codec
 from tests.collections import commits
-from tests.collections.memory import Memory, index
 from tests.model.events import Event
 from tests.model.generate import MUTES, Log, logs, read
 from tests.model.model import Model
 from tests.model.stable import Stability, differing, mixed
-
-FOLDED = (
-    "record list feed_generator starter_pack labeler profile post thread_gate post_gate "
-    "post_embed_image post_embed_gallery_image post_embed_external post_embed_record "
-    "post_embed_video"
-).split()
-"""Tables that the fold fills exactly."""
 
 relaxed = settings(
     max_examples=25,
@@ -117,31 +106,3 @@ def test_stable_rows_of_long_logs_are_the_same_in_every_order(seed: int) -> None
     wanted, got = (became(each, mutes).tables() for each in (events, mixed(events, rng)))
     wrong, _ = differing(Stability(events, mutes), wanted, got)
     assert wrong == []
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_fold_makes_the_model_s_rows(seed: int) -> None:
-    rng = random.Random(seed)
-    entries = Log(rng, calm=seed % 2 == 0).entries(120)
-    plan, memory = codec.Plan(to_plan().encode(), lexicons.documents()), Memory(to_plan())
-    at = 0
-    while at < len(entries):
-        size = rng.choice([1, 3, 20])
-        index(plan, memory, [(0, entries[at : at + size])], now=commits.NOW)
-        at += size
-    model = became(read(entries)).tables()
-    for name, table in to_plan().tables().items():
-        if name not in FOLDED:
-            continue
-        columns = [column.name for column in table.columns]
-        if name == "profile":
-            columns.remove("createdAt")  # may be the clock's
-        wanted = Counter(repr([row[column] for column in columns]) for row in model[name])
-        rows = memory.tables[name].values()
-        assert Counter(repr([row[column] for column in columns]) for row in rows) == wanted, name
-    actors = {row["did"]: (row["indexedAt"], row["upstreamStatus"]) for row in model["actor"]}
-    assert actors == {
-        did: (row["indexedAt"], row["upstreamStatus"]) for did, row in memory.actors.items()
-    }
-    sync = {row["did"]: (row["commitCid"], row["repoRev"]) for row in model["actor_sync"]}
-    assert sync == memory.actor_sync

@@ -89,7 +89,7 @@ def like(number: int, *, rkey: str = "", fragment: str = "") -> bytes:
 async def write(indexing: writer.Writer, entries: list[bytes]) -> writer.Committed:
     ids = [b"%d-1" % (number + 1) for number in range(len(entries))]
     batch = [ShardEntries(0, ids, entries)]
-    return await indexing.write(batch, await indexing.decode(batch))
+    return await indexing.write(await indexing.decode(batch))
 
 
 async def numbers(conn: asyncpg.Connection[Any], table: str) -> set[int]:

@@ -53,7 +53,7 @@ pub(super) fn detail(
             sort_at: sort_at(created_at, facts.time).into(),
         },
         Role::Threadgate | Role::Postgate => Detail::Gate {
-            post: syntax::canonical(&text(record, &["post"]).unwrap_or_default()).into(),
+            post: text(record, &["post"]).unwrap_or_default(),
         },
     }
 }
@@ -85,13 +85,7 @@ pub(super) fn notices(
                 Skip::Nothing => {}
             }
         }
-        let subject = notice.about.then(|| {
-            if notice.verbatim {
-                named.into()
-            } else {
-                syntax::canonical(named).into()
-            }
-        });
+        let subject = notice.about.then(|| named.into());
         let sort_at = match created_at {
             Some(created_at) if !notice.at_event => sort_at(created_at, facts.time),
             _ => facts.time,
@@ -145,11 +139,11 @@ pub(super) fn postgate_uri(post: &str) -> String {
 }
 
 fn gate_uri(post: &str, collection: &str) -> String {
-    let uri = syntax::canonical(post);
-    if !is_post(&uri) {
-        return uri.into_owned();
+    if !is_post(post) {
+        return post.to_owned();
     }
-    uri.replacen(POST, collection, 1)
+    // The slash keeps out a host that is named alike.
+    post.replacen(&format!("/{POST}"), &format!("/{collection}"), 1)
 }
 
 /// What a gate's record allows and hides; unknown rules allow nothing.

@@ -7,7 +7,6 @@ use super::detail;
 use super::known::Known;
 use super::wanted::written_of;
 use crate::plan::{Plan, Role};
-use crate::syntax;
 
 /// By gate: what any of its versions that a reply of the batch may meet lets in. One that lets
 /// everybody in looks at nothing.
@@ -30,7 +29,7 @@ pub(super) fn merged(plan: &Plan, batch: &Batch, known: &Known) -> HashMap<Strin
     for (target, written) in batch.ops.iter().filter_map(written_of) {
         let collection = plan.collections.get(target.collection);
         if collection.is_some_and(|of| of.role == Role::Threadgate) {
-            add(syntax::canonical(&target.uri).into_owned(), &written.json);
+            add(target.uri.to_string(), &written.json);
         }
     }
     let merged = gates.into_iter().map(|(uri, (rules, lists))| {

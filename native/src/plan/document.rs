@@ -64,7 +64,6 @@ pub(super) struct NoticeDocument {
     pub path: String,
     pub about: bool,
     pub own: Skip,
-    pub verbatim: bool,
     pub at_event: bool,
 }
 
@@ -75,7 +74,6 @@ impl NoticesDocument {
             path: Path::new(&notice.path),
             about: notice.about,
             own: notice.own,
-            verbatim: notice.verbatim,
             at_event: notice.at_event,
         });
         Notices {

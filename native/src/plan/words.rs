@@ -35,8 +35,6 @@ pub struct Notice {
     /// The at-uri is the subject.
     pub about: bool,
     pub own: Skip,
-    /// The subject is not printed anew.
-    pub verbatim: bool,
     /// Dated by the event, not by the earlier of event and record.
     pub at_event: bool,
 }

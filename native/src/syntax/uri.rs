@@ -1,7 +1,5 @@
 //! At-uris and general URIs.
 
-use std::borrow::Cow;
-
 use super::{is_at_identifier, is_nsid, is_record_key};
 
 const MAX_AT_URI: usize = 8_192;
@@ -35,19 +33,6 @@ pub fn authority_of(uri: &str) -> &str {
     uri.strip_prefix("at://")
         .and_then(|rest| rest.split(['/', '#']).next())
         .unwrap_or("")
-}
-
-/// An at-uri as the reference prints it again: without a path it gets a slash.
-pub fn canonical(uri: &str) -> Cow<'_, str> {
-    let rest = uri.strip_prefix("at://").unwrap_or("");
-    match rest.find(['/', '#']) {
-        Some(at) if rest.as_bytes().get(at) == Some(&b'/') => uri.into(),
-        Some(at) => {
-            let (authority, pointer) = rest.split_at(at);
-            format!("at://{authority}/{pointer}").into()
-        }
-        None => format!("{uri}/").into(),
-    }
 }
 
 /// The first segment of an at-uri's path.

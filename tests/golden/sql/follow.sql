@@ -1,5 +1,5 @@
 -- lookup_follow
-SELECT coalesce(json_agg(json_build_array("uri", "creator", "subjectDid")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "creator", "subjectDid")), '[]')::text
 FROM "follow"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

@@ -1,5 +1,5 @@
 -- lookup_like
-SELECT coalesce(json_agg(json_build_array("uri", "subject", "creator")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "subject", "creator")), '[]')::text
 FROM "like"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

@@ -1,5 +1,5 @@
 -- lookup_list_block
-SELECT coalesce(json_agg(json_build_array("uri", "creator", "subjectUri")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "creator", "subjectUri")), '[]')::text
 FROM "list_block"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

@@ -1,5 +1,5 @@
 -- lookup_list_item
-SELECT coalesce(json_agg(json_build_array("uri", "listUri", "subjectDid")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "listUri", "subjectDid")), '[]')::text
 FROM "list_item"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

@@ -1,5 +1,5 @@
 -- lookup_post
-SELECT coalesce(json_agg(json_build_array("uri")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid")), '[]')::text
 FROM "post"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
@@ -8,4 +8,4 @@ DELETE FROM "post"
 WHERE "uri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- copy
-COPY "post" ("uri", "cid", "creator", "text", "replyRoot", "replyRootCid", "replyParent", "replyParentCid", "langs", "tags", "createdAt", "indexedAt") FROM STDIN (FORMAT binary);
+COPY "post" ("uri", "cid", "creator", "text", "replyRoot", "replyRootCid", "replyParent", "replyParentCid", "langs", "tags", "createdAt", "indexedAt", "invalidReplyRoot", "violatesThreadGate", "violatesEmbeddingRules", "hasThreadGate", "hasPostGate") FROM STDIN (FORMAT binary);

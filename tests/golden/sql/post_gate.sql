@@ -1,5 +1,5 @@
 -- lookup_post_gate
-SELECT coalesce(json_agg(json_build_array("uri", "postUri")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "postUri")), '[]')::text
 FROM "post_gate"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

@@ -1,5 +1,5 @@
 -- lookup_profile
-SELECT coalesce(json_agg(json_build_array("uri")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid")), '[]')::text
 FROM "profile"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

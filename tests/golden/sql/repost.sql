@@ -1,5 +1,5 @@
 -- lookup_repost
-SELECT coalesce(json_agg(json_build_array("uri", "creator", "subject")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "creator", "subject")), '[]')::text
 FROM "repost"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 

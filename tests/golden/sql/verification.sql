@@ -1,5 +1,5 @@
 -- lookup_verification
-SELECT coalesce(json_agg(json_build_array("uri", "subject", "creator")), '[]')::text
+SELECT coalesce(json_agg(json_build_array("uri", "cid", "subject", "creator")), '[]')::text
 FROM "verification"
 WHERE uri = ANY((SELECT ($1::text)::text[])::text[]);
 
