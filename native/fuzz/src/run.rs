@@ -92,7 +92,7 @@ targets! {
     car: 2_000 rounds, 100 accepted, 100 rejected;
     cbor: 2_000 rounds, 100 accepted, 100 rejected;
     entry: 2_000 rounds, 100 accepted, 100 rejected;
-    fold: 150 rounds, 50 accepted, 30 rejected;
+    fold: 150 rounds, 25 accepted, 25 rejected;
     frame: 1_000 rounds, 100 accepted, 100 rejected;
     lexicon: 2_000 rounds, 100 accepted, 100 rejected;
     mst: 1_000 rounds, 100 accepted, 100 rejected;
