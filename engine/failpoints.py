@@ -42,6 +42,7 @@ POINTS: dict[str, dict[str, str]] = {
         "after_commit": "COMMIT is answered, nothing else happened",
         "before_trim": "entries may go, none was trimmed",
         "after_trim": "entries are trimmed, nothing else happened",
+        "inside_deletion": "rows of an account are deleted, nothing counted or committed",
     },
 }
 """Role -> point -> what is done there, and what is not."""

@@ -58,6 +58,18 @@ class DidResolver:
             Unregistered: there is no such DID, or it is no more.
             UpstreamError: not reachable now, or a document that the network cannot use.
         """
+        return identity.parse_document(did, await self._document(did))
+
+    async def pds(self, did: str) -> str | None:
+        """The host that the DID's document names now; None if it names none.
+
+        Raises:
+            Unregistered: there is no such DID, or it is no more.
+            UpstreamError: not reachable now, or no document of this DID.
+        """
+        return identity.pds_of_document(did, await self._document(did))
+
+    async def _document(self, did: str) -> bytes:
         response = await self._fetcher.get(
             identity.document_url(did, self._plc_url),
             max_bytes=DOCUMENT_LIMIT_BYTES,
@@ -67,7 +79,44 @@ class DidResolver:
             raise Unregistered(f"no such DID (HTTP {response.status})")
         if response.status != 200:
             raise UpstreamError(f"HTTP {response.status} for the DID document")
-        return identity.parse_document(did, response.body)
+        return response.body
+
+
+class Hosting:
+    """Asks where an account lives today, and whether it does."""
+
+    def __init__(self, dids: DidResolver, fetcher: Fetcher, timeout_seconds: float = 5.0) -> None:
+        self._dids = dids
+        self._fetcher = fetcher
+        self._timeout = timeout_seconds
+
+    async def is_hosted(self, did: str) -> bool:
+        """Whether the host that the DID's document names now has a repository of it.
+
+        Without a document, or without a host in it, nobody has one.
+
+        Raises:
+            UpstreamError: nobody could tell: a server did not answer, or said something
+                else than yes or ``RepoNotFound``.
+        """
+        try:
+            pds = await self._dids.pds(did)
+        except Unregistered:
+            return False
+        if pds is None:
+            return False
+        response = await self._fetcher.get(
+            pds + "/xrpc/com.atproto.sync.getLatestCommit",
+            params={"did": did},
+            max_bytes=HANDLE_LIMIT_BYTES,
+            timeout_seconds=self._timeout,
+        )
+        if response.status == 200:
+            return True
+        error = identity.error_of_xrpc(response.body)
+        if error == "RepoNotFound":
+            return False
+        raise UpstreamError(f"{pds} answered {response.status} {error or ''}".rstrip())
 
 
 class NetworkHandleResolver:

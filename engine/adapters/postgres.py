@@ -7,12 +7,13 @@ exception is always the cause. A DSN's password appears in no message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -212,6 +213,25 @@ async def wait_for_postgres(
         except TimeoutError:
             continue
     return None
+
+
+Borrowable: TypeAlias = "asyncio.Queue[asyncpg.Connection[Any]]"
+"""Idle connections that several tasks share."""
+
+
+@contextlib.asynccontextmanager
+async def borrowed(idle: Borrowable) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """One of them, waited for; it goes back whatever happens."""
+    conn = await idle.get()
+    try:
+        yield conn
+    finally:
+        idle.put_nowait(conn)
+
+
+def storable(text: str) -> str:
+    """What Postgres takes as text; a stranger's server may be quoted in it."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()[:500]
 
 
 async def copy_in(

@@ -77,12 +77,7 @@ def parse_document(did: str, data: bytes) -> Identity:
     Raises:
         UpstreamError: it is another DID's, or lacks the handle, the key or the PDS.
     """
-    try:
-        document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UpstreamError("the DID document is not JSON") from error
-    if not isinstance(document, dict) or document.get("id") != did:
-        raise UpstreamError("the DID document is not of this DID")
+    document = _document(did, data)
     handle = _handle(document)
     if handle is None:
         raise UpstreamError("the DID document names no handle")
@@ -93,6 +88,15 @@ def parse_document(did: str, data: bytes) -> Identity:
     if pds is None:
         raise UpstreamError("the DID document has no #atproto_pds service")
     return Identity(did, handle, *key, pds)
+
+
+def pds_of_document(did: str, data: bytes) -> str | None:
+    """The PDS of a DID document, whatever else that lacks; http(s) URL without a trailing slash.
+
+    Raises:
+        UpstreamError: it is no DID document, or another DID's.
+    """
+    return _pds(did, _document(did, data))
 
 
 def is_resolvable(handle: str) -> bool:
@@ -122,10 +126,30 @@ def did_of_xrpc(data: bytes) -> str | None:
     return did if isinstance(did, str) else None
 
 
+def error_of_xrpc(data: bytes) -> str | None:
+    """The name of the error in an XRPC answer that is no success."""
+    try:
+        answer = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    name = answer.get("error") if isinstance(answer, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def retry_seconds(attempts: int, random: float) -> float:
     """How long to wait after ``attempts`` failures; ``random`` is in [0, 1)."""
     base = RETRY_SECONDS[min(max(attempts, 1), len(RETRY_SECONDS)) - 1]
     return base * (1 - RETRY_JITTER * random)
+
+
+def _document(did: str, data: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UpstreamError("the DID document is not JSON") from error
+    if not isinstance(document, dict) or document.get("id") != did:
+        raise UpstreamError("the DID document is not of this DID")
+    return document
 
 
 def _is_port(text: str) -> bool:

@@ -79,6 +79,13 @@ class Identity(Struct):
     later: int = 0  # failed, to be tried again at a time to come
 
 
+class Deletions(Struct):
+    """Accounts called deleted whose rows are still there."""
+
+    due: int = 0  # to be confirmed now, or confirmed
+    later: int = 0  # their hosts did not say, to be asked again at a time to come
+
+
 class Status(Struct):
     """Everything. ``relays``, ``streams`` and ``processes`` are keyed by name."""
 
@@ -87,6 +94,7 @@ class Status(Struct):
     streams: dict[str, Stream] = msgspec.field(default_factory=dict)
     processes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     identity: Identity = msgspec.field(default_factory=Identity)
+    deletions: Deletions = msgspec.field(default_factory=Deletions)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
     resync: int = 0  # repositories to fetch again
     errors: list[str] = msgspec.field(default_factory=list)
@@ -137,6 +145,7 @@ class PostgresFacts(Struct):
     owners: dict[int, str | None] = msgspec.field(default_factory=dict)
     gaps: dict[str, list[Gap]] = msgspec.field(default_factory=dict)
     identity: Identity = msgspec.field(default_factory=Identity)
+    deletions: Deletions = msgspec.field(default_factory=Deletions)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)
     resync: int = 0
 
@@ -168,6 +177,7 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     known = postgres or PostgresFacts()
     status.processes = told.processes
     status.identity = known.identity
+    status.deletions = known.deletions
     status.dead_letters = known.dead_letters
     status.resync = known.resync
     stream = _stream(told, known, has_redis=redis is not None)
@@ -277,7 +287,7 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
 
 
 def caught_up(status: Status, hosts: Iterable[str]) -> bool:
-    """Whether everything received is indexed and no identity is due.
+    """Whether everything received is indexed and no identity or deletion is due.
 
     True only where both stores answered and every one of these relays was reached, those apart
     that stand by for another; a relay that was given up does not count. Silence of the relays is
@@ -292,6 +302,7 @@ def caught_up(status: Status, hosts: Iterable[str]) -> bool:
             shard.waiting for source in status.streams.values() for shard in source.shards.values()
         )
         and status.identity.due == 0
+        and status.deletions.due == 0
     )
 
 
@@ -338,6 +349,7 @@ def render_text(status: Status) -> str:
             + "".join(f", {name} is {state}" for name, state in _late(process).items())
         )
     lines.append(f"identities: {status.identity.due} due, {status.identity.later} later")
+    lines.append(f"deletions: {status.deletions.due} due, {status.deletions.later} later")
     letters = ", ".join(f"{reason} {count}" for reason, count in status.dead_letters.items())
     lines.append(f"dead letters: {letters or 'none'}")
     lines.append(f"repositories to fetch again: {status.resync}")
@@ -360,6 +372,8 @@ def progress_line(status: Status) -> str:
     waiting_events = sum(stream.events for stream in status.streams.values())
     parts.append(f"{waiting_events} events in streams")
     parts.append(f"{status.identity.due} identities due")
+    if status.deletions.due:
+        parts.append(f"{status.deletions.due} deletions due")
     letters = sum(status.dead_letters.values())
     if letters:
         parts.append(f"{letters} dead letters")

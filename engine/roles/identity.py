@@ -10,12 +10,13 @@ attempt. A handle that does not point back is a success without a handle.
 No connection waits for the network, and nothing is remembered between two
 failures of the database: the notes are the whole state, so a look-up cut short
 by a stop or a crash is simply done again.
+
+Beside that the role asks whether accounts that were called deleted are (``deletions``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import random
@@ -30,11 +31,10 @@ from engine import errors, log, sql
 from engine.adapters import http, postgres
 from engine.adapters import identity as resolvers
 from engine.core import identity as rules
+from engine.roles import deletions
 from engine.roles.keep_trying import KeepTrying, pause
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ class IdentityRole(KeepTrying):
         self._settings = settings
         self._sql = sql.load("identity", state=settings.database_state_schema)
         self._counters = Counters()
+        self._deletions = deletions.Counters()
         self._held: set[str] = set()  # DIDs picked and not finished
 
     def report(self) -> dict[str, object]:
@@ -103,6 +104,7 @@ class IdentityRole(KeepTrying):
             "state": self._state,
             "in_flight": len(self._held),
             "counters": dataclasses.asdict(self._counters),
+            "deletions": dataclasses.asdict(self._deletions),
         }
 
     async def _session(self, stop: asyncio.Event) -> None:
@@ -128,12 +130,14 @@ class IdentityRole(KeepTrying):
                 http.open_fetcher(allow_private=settings.network.allow_private)
             )
             timeout = settings.identity.timeout_seconds
+            dids = resolvers.DidResolver(fetcher, settings.plc_url, timeout)
+            hosting = resolvers.Hosting(dids, fetcher, timeout)
             lookup = Lookup(
-                resolvers.DidResolver(fetcher, settings.plc_url, timeout),
+                dids,
                 resolvers.handle_resolver(fetcher, settings.identity.handle_resolver, timeout),
             )
             conns: list[asyncpg.Connection] = []
-            writers: asyncio.Queue[asyncpg.Connection] = asyncio.Queue()
+            writers: postgres.Borrowable = asyncio.Queue()
             for _ in range(CONNECTIONS):
                 conns.append(await postgres.connect(settings, self._name))
                 stack.callback(conns[-1].terminate)
@@ -145,6 +149,10 @@ class IdentityRole(KeepTrying):
                 asyncio.create_task(self._work(picked, lookup, writers))
                 for _ in range(settings.identity.concurrency)
             ]
+            confirmer = deletions.Confirmer(
+                hosting, writers, settings.database_state_schema, self._deletions
+            )
+            workers.append(asyncio.create_task(confirmer.run()))
             try:
                 await self._pick(stop, picked, writers, workers)
             finally:
@@ -160,7 +168,7 @@ class IdentityRole(KeepTrying):
         self,
         stop: asyncio.Event,
         picked: asyncio.Queue[Due],
-        writers: asyncio.Queue[asyncpg.Connection],
+        writers: postgres.Borrowable,
         workers: list[asyncio.Task[None]],
     ) -> None:
         """Keep the workers in notes; raises what ended one of them."""
@@ -170,7 +178,7 @@ class IdentityRole(KeepTrying):
                     worker.result()
             found = 0
             if picked.qsize() < self._settings.identity.concurrency:
-                async with _borrowed(writers) as conn, postgres.translated_errors():
+                async with postgres.borrowed(writers) as conn, postgres.translated_errors():
                     rows = await conn.fetch(
                         self._sql["identity_pick"], PICK_COUNT, list(self._held)
                     )
@@ -185,7 +193,7 @@ class IdentityRole(KeepTrying):
         self,
         picked: asyncio.Queue[Due],
         lookup: Lookup,
-        writers: asyncio.Queue[asyncpg.Connection],
+        writers: postgres.Borrowable,
     ) -> None:
         while True:
             due = await picked.get()
@@ -199,11 +207,9 @@ class IdentityRole(KeepTrying):
             finally:
                 self._held.discard(due.did)
 
-    async def _write(
-        self, due: Due, handle: str | None, writers: asyncio.Queue[asyncpg.Connection]
-    ) -> None:
+    async def _write(self, due: Due, handle: str | None, writers: postgres.Borrowable) -> None:
         for attempt in range(CONTENTION_TRIES):
-            async with _borrowed(writers) as conn, postgres.translated_errors():
+            async with postgres.borrowed(writers) as conn, postgres.translated_errors():
                 try:
                     last = await write(conn, self._sql, due, handle)
                 except _CONTENTION as contention:
@@ -215,15 +221,18 @@ class IdentityRole(KeepTrying):
             self._counters.replaced += not last
             return
 
-    async def _put_off(
-        self, due: Due, reason: str, writers: asyncio.Queue[asyncpg.Connection]
-    ) -> None:
+    async def _put_off(self, due: Due, reason: str, writers: postgres.Borrowable) -> None:
         self._counters.failed += 1
         wait = rules.retry_seconds(due.attempts + 1, random.random())  # noqa: S311 - jitter
         logger.debug("look-up failed %s", log.fields(did=due.did, error=reason, retry_in=wait))
-        async with _borrowed(writers) as conn, postgres.translated_errors():
+        async with postgres.borrowed(writers) as conn, postgres.translated_errors():
             await conn.execute(
-                self._sql["identity_failed"], due.did, due.seq, due.time, _storable(reason), wait
+                self._sql["identity_failed"],
+                due.did,
+                due.seq,
+                due.time,
+                postgres.storable(reason),
+                wait,
             )
 
     def _counts(self) -> dict[str, int]:
@@ -233,6 +242,7 @@ class IdentityRole(KeepTrying):
             "written": counters.resolved,
             "without_handle": counters.without_handle,
             "failed": counters.failed,
+            "deletions": self._deletions.gone,
         }
 
     def _places(self) -> dict[str, object]:
@@ -285,19 +295,3 @@ async def write(
         await conn.execute(statements["identity_seat"], due.did, handle, due.time)
         done: str = await conn.execute(statements["identity_done"], due.did, due.seq, due.time)
         return done == "DELETE 1"
-
-
-@contextlib.asynccontextmanager
-async def _borrowed(
-    writers: asyncio.Queue[asyncpg.Connection],
-) -> AsyncIterator[asyncpg.Connection]:
-    conn = await writers.get()
-    try:
-        yield conn
-    finally:
-        writers.put_nowait(conn)
-
-
-def _storable(text: str) -> str:
-    """What Postgres takes as text; a stranger's server may be quoted in it."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()[:500]

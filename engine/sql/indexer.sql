@@ -89,6 +89,27 @@ ON CONFLICT (did) DO UPDATE SET
     next_attempt_at = now(),
     last_error = NULL;
 
+-- name: upsert_deletions
+-- Accounts called deleted; the last event of each is the one to be confirmed.
+-- $1 DIDs, sorted; $2 shards; $3 relays; $4 generations; $5 seqs; $6 times; $7 revs applied before.
+INSERT INTO {state}.deletion (did, shard, relay, generation, seq, time, rev)
+SELECT * FROM unnest(
+    ($1::text)::text[], ($2::text)::integer[], ($3::text)::text[], ($4::text)::integer[],
+    ($5::text)::bigint[], ($6::text)::text[], ($7::text)::text[]
+)
+ON CONFLICT (did) DO UPDATE SET
+    shard = excluded.shard,
+    relay = excluded.relay,
+    generation = excluded.generation,
+    seq = excluded.seq,
+    time = excluded.time,
+    rev = excluded.rev,
+    attempts = 0,
+    next_attempt_at = now(),
+    last_error = NULL,
+    confirmed_at = NULL,
+    started_at = NULL;
+
 -- name: insert_dead_letters
 -- Data that could not be indexed, with its bytes.
 -- $1 sources; $2 shards; $3 relays; $4 generations; $5 seqs; $6 DIDs; $7 paths; $8 CIDs;

@@ -37,3 +37,13 @@ SELECT $1, n.shard, n.relays::jsonb FROM unnest($2::int[], $3::text[]) AS n (sha
 -- name: reshard_done
 -- The streams of the new shards do not exist yet: the firehose ingester makes them.
 UPDATE {state}.deployment SET shard_count = $1, epoch = '';
+
+-- name: reshard_deletions
+-- Accounts whose deletion is under way.
+SELECT did FROM {state}.deletion;
+
+-- name: reshard_move_deletions
+-- Their new shards. $1 DIDs; $2 shards.
+UPDATE {state}.deletion AS asked SET shard = new.shard
+FROM unnest($1::text[], $2::int[]) AS new (did, shard)
+WHERE asked.did = new.did;

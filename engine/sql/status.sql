@@ -20,6 +20,10 @@ SELECT
      WHERE attempts = 0 OR next_attempt_at <= now()) AS due,
     (SELECT count(*) FROM {state}.identity_due
      WHERE attempts > 0 AND next_attempt_at > now()) AS later,
+    (SELECT count(*) FROM {state}.deletion
+     WHERE confirmed_at IS NOT NULL OR attempts = 0 OR next_attempt_at <= now()) AS deletions_due,
+    (SELECT count(*) FROM {state}.deletion
+     WHERE confirmed_at IS NULL AND attempts > 0 AND next_attempt_at > now()) AS deletions_later,
     (SELECT coalesce(json_object_agg(reason, n ORDER BY reason), '{}')::text
      FROM (SELECT reason, count(*) AS n FROM {state}.dead_letter GROUP BY reason) letters)
         AS dead_letters,

@@ -51,6 +51,8 @@ class Memory:
         self.tables = self._store.tables
         self.repos: dict[str, list[Any]] = {}
         self.due: dict[str, list[Any]] = {}
+        self.deletions: dict[str | None, list[str | None]] = {}
+        """Accounts called deleted; nobody confirms it here."""
         self.quote_count: Counter[str] = Counter()
         self.dead: list[Row] = []
         self.held: dict[int, dict[str, int]] = defaultdict(dict)
@@ -191,6 +193,10 @@ def _upsert_identity_due(memory: Memory, arrays: Arrays) -> None:
         memory.due[did] = [int(seq), time, forced == "true" or bool(due and due[2])]
 
 
+def _upsert_deletions(memory: Memory, arrays: Arrays) -> None:
+    memory.deletions.update({did: asked for did, *asked in zip(*arrays, strict=True)})
+
+
 def _insert_dead_letters(memory: Memory, arrays: Arrays) -> None:
     names = "source shard relay generation seq did path cid reason error raw".split()
     memory.dead.extend(dict(zip(names, row, strict=True)) for row in zip(*arrays, strict=True))
@@ -249,6 +255,7 @@ STATEMENTS: dict[str, Callable[[Memory, Arrays], None]] = {
     "update_actor_status": _update_actor_status,
     "upsert_actor_sync": _upsert_actor_sync,
     "upsert_identity_due": _upsert_identity_due,
+    "upsert_deletions": _upsert_deletions,
     "insert_dead_letters": _insert_dead_letters,
     "mark_thread_gates": _mark("hasThreadGate"),
     "mark_post_gates": _mark("hasPostGate"),

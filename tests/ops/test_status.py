@@ -151,6 +151,7 @@ def test_not_caught_up_while_anything_is_open() -> None:
     for change in (
         lambda s: s.errors.append("Redis: away"),
         lambda s: setattr(s.identity, "due", 1),
+        lambda s: setattr(s.deletions, "due", 1),
         lambda s: setattr(s.relays[HOST], "connected", None),
         lambda s: setattr(s.relays[HOST], "indexed_seq", 99),
         lambda s: setattr(s.relays[HOST], "generation", None),
@@ -160,7 +161,7 @@ def test_not_caught_up_while_anything_is_open() -> None:
         found = caught_up_status()
         change(found)
         opened.append(status.caught_up(found, [HOST]))
-    assert opened == [False] * 7
+    assert opened == [False] * 8
 
 
 def test_render_json_has_the_names_that_scripts_rely_on() -> None:
@@ -169,6 +170,7 @@ def test_render_json_has_the_names_that_scripts_rely_on() -> None:
     assert document["relays"][HOST]["indexed_seq"] == 100
     assert document["streams"]["firehose_live"]["shards"]["0"]["entries"] == 5
     assert document["identity"] == {"due": 0, "later": 0}
+    assert document["deletions"] == {"due": 0, "later": 0}
     assert document["dead_letters"] == {}
 
 

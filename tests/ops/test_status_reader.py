@@ -134,7 +134,7 @@ async def test_collect_after_flushall_reports_what_postgres_holds(
     assert not status.caught_up(found, [HOST])
 
 
-async def test_collect_counts_identities_letters_gaps_and_resyncs(
+async def test_collect_counts_identities_deletions_letters_gaps_and_resyncs(
     reader: StatusReader, client: redis.asyncio.Redis, conn: asyncpg.Connection
 ) -> None:
     await fill(client, conn)
@@ -143,6 +143,14 @@ async def test_collect_counts_identities_letters_gaps_and_resyncs(
            ('a', 1, 't', false, 0, now() + interval '1 hour'),
            ('b', 1, 't', false, 1, now() - interval '1 hour'),
            ('c', 1, 't', false, 1, now() + interval '1 hour')"""
+    )
+    await conn.execute(
+        """INSERT INTO deletion
+           (did, shard, relay, generation, seq, time, attempts, next_attempt_at, confirmed_at)
+           VALUES
+           ('a', 0, 'r', 1, 1, 't', 0, now(), NULL),
+           ('b', 0, 'r', 1, 1, 't', 3, now() + interval '1 hour', NULL),
+           ('c', 0, 'r', 1, 1, 't', 3, now() + interval '1 hour', now())"""
     )
     await conn.execute(
         """INSERT INTO dead_letter (source, shard, relay, generation, reason, error)
@@ -157,6 +165,7 @@ async def test_collect_counts_identities_letters_gaps_and_resyncs(
     await conn.execute("INSERT INTO repo (did, resync) VALUES ('a', 'gap'), ('b', NULL)")
     found = await reader.collect()
     assert (found.identity.due, found.identity.later) == (2, 1)
+    assert (found.deletions.due, found.deletions.later) == (2, 1)
     assert found.dead_letters == {"bad_cbor": 2, "too_big": 1}
     gap = found.relays[HOST].gaps[0]
     assert (gap.after_seq, gap.before_seq, gap.reason) == (3, 9, "outdated")

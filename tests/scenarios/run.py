@@ -17,12 +17,13 @@ from engine.adapters.identity import Answer
 from engine.core import codec, streams
 from engine.core import identity as rules
 from engine.roles import identity as identities
+from engine.roles.indexer import deletion, tables, writer
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
-from engine.roles.indexer import tables, writer
 from engine.roles.indexer.reader import ShardEntries
 from engine.roles.indexer.stages import Stages
 from engine.settings import Settings
+from engine.simulate.network import frame_seq
 from tests.collections import commits
 from tests.native import frames
 from tests.scenarios import dsl, rows
@@ -180,8 +181,14 @@ class _Handles:
 class World:
     """A writer that owns every shard of one database, and what else may happen there."""
 
-    def __init__(self, indexer: writer.Writer, identity: asyncpg.Connection[Any]) -> None:
+    def __init__(
+        self,
+        indexer: writer.Writer,
+        deleter: deletion.Deleter,
+        identity: asyncpg.Connection[Any],
+    ) -> None:
         self._writer = indexer
+        self.deleter = deleter
         self._identity = identity
         self._seq = 0
         self._runs = 0
@@ -212,7 +219,16 @@ class World:
             clock=lambda: commits.NOW,
             stages=Stages(),
         )
-        return cls(indexer, await postgres.connect(settings, "test/1"))
+        deleter = deletion.Deleter(
+            conn=conn,
+            lease=lease,
+            statements=built.statements,
+            sql=built.deletions,
+            removals=built.removals,
+            source=streams.LIVE,
+            step_rows=3,
+        )
+        return cls(indexer, deleter, await postgres.connect(settings, "test/1"))
 
     async def close(self) -> None:
         await self._writer.conn.close()
@@ -242,6 +258,15 @@ class World:
                 case dsl.Gone(did):
                     await self._confirm_deletion(did)
         return batches + await self._flush()
+
+    async def play_frames(self, recorded: Iterable[bytes], cut: Callable[[], bool]) -> None:
+        """Index messages of a relay as they are; later events come after the last of them."""
+        for frame in recorded:
+            self._waiting.append(frame)
+            self._seq = max(self._seq, frame_seq(frame) or 0)
+            if cut():
+                await self._flush()
+        await self._flush()
 
     async def _flush(self) -> int:
         if not self._waiting:
@@ -283,7 +308,11 @@ class World:
             await identities.write(self._identity, self._statements, due, handle)
 
     async def _confirm_deletion(self, did: str) -> None:
-        raise NotImplementedError(f"nothing deletes {did} yet")
+        """The host says that it is gone, and the owner deletes in the smallest steps."""
+        await self._identity.execute(
+            "UPDATE headrace.deletion SET confirmed_at = now() WHERE did = $1", did
+        )
+        await self.deleter.delete(did)
 
     async def differences(self, run: Bound) -> list[str]:
         """What is there and should not be, and what should be and is not."""
@@ -307,6 +336,10 @@ class World:
             ]
             for (name,) in names
         }
+
+    async def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table of the data plane, or of ours with its schema."""
+        return await self._rows(table, "")
 
     async def _rows(self, table: str, mark: str) -> list[dict[str, Any]]:
         schema, _, name = f"public.{table}".rpartition(".")

@@ -46,9 +46,6 @@ NOT_YET: frozenset[str] = frozenset(
     s18-chain-acb s18-chain-bac s18-chain-bca s18-chain-cab s18-chain-cba s18-late-parent
     s18-late-parent-of-a-mention s31-hidden-reply-out-of-order
     s31-own-reply-below-a-hidden-one-out-of-order s33-late-gate s36-late-postgate
-    s59-chain-of-duplicates s59-created-again s59-deleted-before-any-record
-    s59-deleted-with-everything s59-next-touch-of-counts
-    s59-what-others-said-of-a-deleted-account s60-deletion-between-related-events
     """.split()
 )
 """What the engine does not do yet; to be emptied."""

@@ -23,6 +23,7 @@ from engine.roles.indexer import lease as leases
 from engine.roles.indexer import members, tables
 from engine.roles.indexer import position as positions
 from engine.roles.indexer import session as sessions
+from engine.roles.indexer.deletion import Deleter
 from engine.roles.indexer.looker import Looker
 from engine.roles.indexer.reader import Reader
 from engine.roles.indexer.stages import Stages
@@ -123,6 +124,14 @@ class IndexerRole(KeepTrying):
                     clock=time.time,
                     stages=self._stages,
                 ),
+                deleter=Deleter(
+                    conn=conn,
+                    lease=lease,
+                    statements=built.statements,
+                    sql=built.deletions,
+                    removals=built.removals,
+                    source=streams.LIVE,
+                ),
                 trimmer=Trimmer(
                     self._keys,
                     streams.LIVE,
@@ -199,6 +208,7 @@ class IndexerRole(KeepTrying):
             "filtered": counters.filtered,
             "refused": counters.refused,
             "trimmed": counters.trimmed,
+            "deleted": counters.deleted,
         }
 
     def _places(self) -> dict[str, object]:

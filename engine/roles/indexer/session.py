@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from engine.adapters import resp
     from engine.core import codec, streams
+    from engine.roles.indexer.deletion import Deleter
     from engine.roles.indexer.looker import Looker
     from engine.roles.indexer.reader import Reader
     from engine.roles.indexer.writer import Committed, Decoded, Writer
@@ -57,6 +58,7 @@ class Counters:
     refused: int = 0
     replayed: int = 0
     trimmed: int = 0
+    deleted: int = 0  # accounts
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Session:
     reader: Reader
     looker: Looker
     writer: Writer
+    deleter: Deleter
     trimmer: trim.Trimmer
     keys: streams.Keys
     source: str
@@ -101,6 +104,7 @@ class Session:
             LeaseLost: another process owns a shard.
             StoreError: Redis or Postgres failed.
         """
+        await self.deleter.finish()
         await self._adopt_leftovers()
         self._read_to = {s: p.entry_id for s, p in self.writer.positions.items()}
         stopping = asyncio.create_task(stop.wait())
@@ -129,7 +133,8 @@ class Session:
                     prepared = None
                 writing = None
                 with self.stages(Stage.UPKEEP):
-                    await self._upkeep()
+                    if await self._upkeep():
+                        prepared = None
                     if await share() != self.writer.lease.shards:
                         return
                 if decoded is not None:
@@ -187,15 +192,23 @@ class Session:
             if events:
                 self.trimmer.committed(shard, position.entry_id, events, size, time.monotonic())
 
-    async def _upkeep(self) -> None:
-        """Renew the lease, check the streams, write quiet seqs, trim: each when it is time."""
+    async def _renew(self) -> None:
+        """Keep the lease, if it is time."""
         now = time.monotonic()
         if now - self._renewed_at >= leases.RENEW_SECONDS:
             async with postgres.translated_errors():
                 await self.writer.lease.renew()
             self._renewed_at = now
+
+    async def _upkeep(self) -> bool:
+        """Renew the lease, check the streams, write quiet seqs, trim, delete: each in its time.
+
+        Whether accounts were deleted: what was looked up before may be no more.
+        """
+        await self._renew()
+        now = time.monotonic()
         if now - self._upkept_at < UPKEEP_SECONDS:
-            return
+            return False
         self._upkept_at = now
         async with postgres.translated_errors():
             rows = await self.conn.fetch(self.writer.sql["relay_generations"])
@@ -216,6 +229,9 @@ class Session:
             raise errors.InvariantError("a query without FROM returned no row")
         self.trimmer.observe(trim.parse_lsn(wal["flushed"]), trim.parse_lsn(wal["inserted"]))
         self.counters.trimmed += await self.trimmer.trim(self.admin, self.epoch_mark, now)
+        has_deleted = await self.deleter.work(self._renew)
+        self.counters.deleted += has_deleted
+        return has_deleted > 0
 
     async def _advance_quiet(
         self,

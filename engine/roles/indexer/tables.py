@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import collections, lexicons, sql
 from engine.adapters import catalogue
-from engine.collections import statements
+from engine.collections import removal, statements
 from engine.core import codec
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ class Tables:
     statements: Statements
     sql: dict[str, str]
     """Statements about shards and positions, by name."""
+    deletions: dict[str, str]
+    """Statements that take a deleted account out, by name."""
+    removals: dict[str, removal.Removal]
+    """How rows of each collection go."""
 
 
 async def load(conn: asyncpg.Connection[Any], settings: Settings) -> Tables:
@@ -44,4 +48,6 @@ async def load(conn: asyncpg.Connection[Any], settings: Settings) -> Tables:
         plan=codec.Plan(plan.encode(), lexicons.documents()),
         statements=statements.build(plan, settings.database_schema, settings.database_state_schema),
         sql=sql.load("shards", state=settings.database_state_schema),
+        deletions=sql.load("deletions", state=settings.database_state_schema),
+        removals=removal.of_plan(plan),
     )

@@ -37,6 +37,8 @@ pub struct Database {
     pub syncs: BTreeMap<String, Row>,
     /// seq, time, forced.
     pub due: BTreeMap<String, Row>,
+    /// shard, relay, generation, seq, time, rev.
+    pub deletions: BTreeMap<String, Row>,
     /// Sorted.
     pub dead: Vec<Row>,
     /// Ops by outcome, over all sources.
@@ -251,6 +253,9 @@ impl Database {
                 let new = (parent.expect("a parent"), None);
                 let reply = self.op_threads.entry(key).or_insert(new);
                 reply.1 = row.remove(0).or(reply.1.take());
+            }
+            "upsert_deletions" => {
+                self.deletions.insert(key, row);
             }
             _ => panic!("an unknown statement {name}"),
         }

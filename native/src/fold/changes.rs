@@ -57,7 +57,7 @@ impl Changes {
 pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applied<'_>) -> Changes {
     let mut rows = Rows::new(plan, batch, &known.candidates);
     let mut changes = Changes {
-        statements: people::statements(&applied.people.into_sorted()),
+        statements: people::statements(&applied.people.into_sorted(), &applied.sources),
         ..Changes::default()
     };
     let marks = applied.posts.marks();

@@ -2,7 +2,7 @@
 
 use super::apply::{Fold, Outcome};
 use super::batch::{Body, Commit, Event};
-use super::repos::{self, Repo, Status};
+use super::repos::{self, Deletion, Person, Status};
 use crate::datetime;
 use crate::reason::Reason;
 use crate::syntax;
@@ -61,6 +61,7 @@ impl<'b> Fold<'b, '_> {
         }
         person.repo.rev = Some(&commit.rev);
         person.repo_changed = true;
+        person.deletion = None;
         if has_effect(event, commit) {
             person.sync = Some((&commit.cid, &commit.rev));
             person.touch(event, false);
@@ -75,6 +76,7 @@ impl<'b> Fold<'b, '_> {
         if person.repo.rev != Some(rev) {
             person.mark_resync(resync::SYNC);
             person.repo.rev = Some(rev);
+            person.deletion = None;
         }
         person.sync = Some((commit, rev));
         person.touch(event, false);
@@ -116,17 +118,17 @@ impl<'b> Fold<'b, '_> {
             (Some(_), _) => {
                 // Kept, but not shown: a deletion waits for its host to confirm it, and the
                 // AppView has no word for the others.
-                remember_account(&mut person.repo, event, active, status);
-                person.repo_changed = true;
+                remember_account(person, event, active, status);
                 if status == Some("deleted") {
+                    let rev = person.repo.rev;
+                    person.deletion = Some(Deletion { event, rev });
                     return Outcome::NoEffect("account_deletion_unconfirmed");
                 }
                 person.ensure_actor(event);
                 return Outcome::NoEffect("ignored_status");
             }
         };
-        remember_account(&mut person.repo, event, active, status);
-        person.repo_changed = true;
+        remember_account(person, event, active, status);
         person.ensure_actor(event);
         person.set_status(told);
         Outcome::Applied
@@ -134,14 +136,16 @@ impl<'b> Fold<'b, '_> {
 }
 
 fn remember_account<'b>(
-    repo: &mut Repo<'b>,
+    person: &mut Person<'b>,
     event: &'b Event,
     active: bool,
     status: Option<&'b str>,
 ) {
-    repo.account_time = Some(&event.time);
-    repo.active = Some(active);
-    repo.status = status;
+    person.repo.account_time = Some(&event.time);
+    person.repo.active = Some(active);
+    person.repo.status = status;
+    person.repo_changed = true;
+    person.deletion = None;
 }
 
 /// Why an account or identity event is not applied, by the time of the last of its kind.

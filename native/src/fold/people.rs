@@ -1,16 +1,18 @@
 //! The net effect on DIDs, as statements.
 
+use super::batch::Source;
 use super::changes::Statement;
 use super::repos::Person;
 use crate::pgcopy::{array_texts, ArrayText};
 
 /// Statements about DIDs, each sorted by DID.
-pub(super) fn statements(people: &[(&str, Person<'_>)]) -> Vec<Statement> {
+pub(super) fn statements(people: &[(&str, Person<'_>)], sources: &[Source]) -> Vec<Statement> {
     let mut repos: [ArrayText; 7] = array_texts();
     let mut actors: [ArrayText; 3] = array_texts();
     let mut statuses: [ArrayText; 2] = array_texts();
     let mut syncs: [ArrayText; 3] = array_texts();
     let mut dues: [ArrayText; 4] = array_texts();
+    let mut deletions: [ArrayText; 7] = array_texts();
     for (did, person) in people {
         if person.repo_changed {
             let repo = &person.repo;
@@ -45,6 +47,23 @@ pub(super) fn statements(people: &[(&str, Person<'_>)]) -> Vec<Statement> {
                 [Some(*did), Some(&seq), Some(due.time), Some(forced)],
             );
         }
+        let deletion = person.deletion.as_ref();
+        let source = deletion.and_then(|asked| sources.get(asked.event.source));
+        if let Some((asked, source)) = deletion.zip(source) {
+            let shard = source.shard.to_string();
+            let generation = source.generation.to_string();
+            let seq = asked.event.seq.to_string();
+            let row = [
+                Some(*did),
+                Some(&shard),
+                Some(&source.relay),
+                Some(&generation),
+                Some(&seq),
+                Some(&asked.event.time),
+                asked.rev,
+            ];
+            push(&mut deletions, row);
+        }
     }
     let mut statements = Vec::new();
     add("upsert_repos", repos, &mut statements);
@@ -52,6 +71,7 @@ pub(super) fn statements(people: &[(&str, Person<'_>)]) -> Vec<Statement> {
     add("update_actor_status", statuses, &mut statements);
     add("upsert_actor_sync", syncs, &mut statements);
     add("upsert_identity_due", dues, &mut statements);
+    add("upsert_deletions", deletions, &mut statements);
     statements
 }
 

@@ -30,6 +30,15 @@ pub(crate) struct Due<'b> {
     pub forced: bool,
 }
 
+/// A deletion of an account that its host has yet to confirm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deletion<'b> {
+    /// The `#account` event.
+    pub event: &'b Event,
+    /// Applied when it came; whatever is applied after it calls the deletion off.
+    pub rev: Option<&'b str>,
+}
+
 /// An account's status upstream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Status<'b> {
@@ -67,6 +76,7 @@ pub(crate) struct Person<'b> {
     /// CID of the commit and rev, if the batch moves them.
     pub sync: Option<(&'b str, &'b str)>,
     pub due: Option<Due<'b>>,
+    pub deletion: Option<Deletion<'b>>,
     actor: Actor<'b>,
 }
 

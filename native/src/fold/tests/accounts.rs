@@ -181,3 +181,37 @@ fn an_account_event_can_be_the_first_of_its_did() {
     );
     assert!(statement(&changes, "update_actor_status").is_none());
 }
+
+/// What is noted of the deletion that a log asks for.
+fn deletion(log: Log) -> Option<Vec<String>> {
+    let known = format!(r#"[["{A}", "3jaaaaaaaaa22", null, null, null, true, null]]"#);
+    let changes = run(log, &[("lookup_repos", &known)]);
+    statement(&changes, "upsert_deletions").map(<[String]>::to_vec)
+}
+
+#[test]
+fn a_deletion_is_noted_with_its_event_and_the_rev_before_it() {
+    let mut log = Log::new();
+    log.account(A, false, Some("deleted"));
+    let noted = deletion(log).unwrap();
+    assert_eq!(noted[0], r#"{"did:plc:a"}"#);
+    assert_eq!(noted[1], r#"{"3"}"#);
+    assert_eq!(noted[3..5], [r#"{"1"}"#, r#"{"1"}"#]);
+    assert_eq!(noted[5], r#"{"2024-01-01T00:00:00.000Z"}"#);
+    assert_eq!(noted[6], r#"{"3jaaaaaaaaa22"}"#);
+}
+
+#[test]
+fn what_comes_after_a_deletion_calls_it_off() {
+    for then in ["account", "commit", "nothing"] {
+        let mut log = Log::new();
+        log.account(A, false, Some("deleted"));
+        log.time = "2024-01-01T00:00:01.000Z".into();
+        match then {
+            "account" => log.account(A, true, None),
+            "commit" => log.commit(A, PAGE),
+            _ => log.identity(A),
+        }
+        assert_eq!(deletion(log).is_some(), then == "nothing", "{then}");
+    }
+}
