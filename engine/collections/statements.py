@@ -145,7 +145,7 @@ def build(plan: Plan, schema: str, state_schema: str) -> Statements:
         lookups |= of_lookups
         writes |= of_writes
     for table in plan.derived:
-        if table.key:
+        if table.key and f"delete_{table.name}" not in writes:
             writes[f"delete_{table.name}"] = delete_rows(table)
     copies = {
         name: (schema, name, tuple(column.name for column in table.columns))

@@ -6,6 +6,19 @@
 -- A post's own feed item and those of its reposts. $1 uris of posts.
 DELETE FROM feed_item WHERE "postUri" = ANY((SELECT ($1::text)::text[])::text[]);
 
+-- name: delete_quote
+-- The quotes that these posts make. Counted by what was there: the owner of a quoted post may
+-- remove the same quotes. $1 uris.
+WITH gone AS (
+    DELETE FROM quote WHERE uri = ANY((SELECT ($1::text)::text[])::text[])
+    RETURNING "subjectCid"
+), counted AS (
+    SELECT "subjectCid" AS cid, count(*) AS quotes FROM gone GROUP BY 1 ORDER BY 1
+)
+INSERT INTO {state}.quote_count AS held (cid, quotes)
+SELECT cid, -quotes FROM counted
+ON CONFLICT (cid) DO UPDATE SET quotes = held.quotes + excluded.quotes;
+
 -- name: delete_quotes_of
 -- The quotes of these posts. How many name each CID is known afterwards. $1 uris of posts.
 WITH gone AS (

@@ -29,6 +29,9 @@ _OTHERS = {
     "actor": ("did",),
     "actor_sync": ("did",),
 }
+QUOTES_BY = {"delete_quote": "uri", "delete_quotes_of": "subject"}
+"""Deletes that also count, and the column of their keys."""
+
 OTHER_DELETES = {
     "delete_feed_items_of": ("feed_item", "postUri"),
     "delete_notifications_of": ("notification", "recordUri"),
@@ -86,8 +89,8 @@ class Memory:
         for name, parameters in changes.deletes():
             keys = [key for key in read_array(parameters[0]) if key is not None]
             assert keys == _sorted(set(keys)), name
-            if name == "delete_quotes_of":
-                for row in self.tables["quote"].delete("subject", set(keys)):
+            if name in QUOTES_BY:
+                for row in self.tables["quote"].delete(QUOTES_BY[name], set(keys)):
                     self.quote_count[row["subjectCid"]] -= 1
                 continue
             own = name.removeprefix("delete_")

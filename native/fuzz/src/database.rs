@@ -115,12 +115,13 @@ impl Database {
                     items.retain(|_, cells| !holds(plan, "feed_item", "postUri", cells));
                 }
             }
-            "quotes_of" => {
+            "quotes_of" | "quote" => {
+                let by = if name == "quote" { "uri" } else { "subject" };
                 let cid = column_of(plan, "quote", "subjectCid");
                 let counts = &mut self.quote_count;
                 if let Some(quotes) = self.tables.get_mut("quote") {
                     quotes.retain(|_, cells| {
-                        let goes = holds(plan, "quote", "subject", cells);
+                        let goes = holds(plan, "quote", by, cells);
                         if goes {
                             let cid = text(cells.get(cid)).expect("a CID");
                             *counts.entry(cid).or_default() -= 1;

@@ -37,7 +37,8 @@ pub(crate) struct Quotes<'b> {
     groups: HashMap<&'b str, BTreeMap<&'b str, i64>>,
     gone: BTreeSet<&'b str>,
     gone_subjects: BTreeSet<&'b str>,
-    /// By CID: all changes so far; those of them that a removal by subject makes.
+    /// By CID: all changes so far; those of them that the removal of rows makes. That one is
+    /// counted where it happens: an owner of other posts may remove the same quote.
     changed: BTreeMap<&'b str, (i64, i64)>,
     /// By uri: the CID whose quotes count, and its changes when that was looked at.
     counted: BTreeMap<&'b str, (&'b str, i64)>,
@@ -49,10 +50,10 @@ pub(crate) struct QuoteChanges<'b> {
     pub gone: BTreeSet<&'b str>,
     pub gone_subjects: BTreeSet<&'b str>,
     pub fresh: Vec<Quote<'b>>,
-    /// CID, difference that the removals by subject do not make themselves.
+    /// CID, difference that the removals do not make themselves.
     pub counts: Vec<(&'b str, i64)>,
-    /// uri, CID, what its count differs by from that of the CID after the removals by subject
-    /// and before `counts`.
+    /// uri, CID, what its count differs by from that of the CID after the removals and before
+    /// `counts`.
     pub counted: Vec<(&'b str, &'b str, i64)>,
 }
 
@@ -93,7 +94,9 @@ impl<'b> Quotes<'b> {
             Some(State::Fresh(quote)) => self.changed.entry(quote.subject_cid).or_default().0 -= 1,
             Some(State::Known(subject, cid)) => {
                 self.gone.insert(uri);
-                self.changed.entry(cid).or_default().0 -= 1;
+                let changed = self.changed.entry(cid).or_default();
+                changed.0 -= 1;
+                changed.1 -= 1;
                 if let Some(count) = self.groups.get_mut(subject).and_then(|of| of.get_mut(cid)) {
                     *count -= 1;
                 }
