@@ -14,6 +14,7 @@ _HEIGHT = 5
 _POST = (
     "uri", "cid", "sortAt", "replyParent", "replyRoot", "invalidReplyRoot", "violatesThreadGate",
 )  # fmt: skip
+_LATE = (*_POST, "violatesEmbeddingRules", "indexedAt")
 _DUPLICATE = ("uri", "cid", "duplicateOf", "indexedAt")
 
 Found = list[list[Any]]
@@ -35,7 +36,9 @@ class Answers:
         repos: dict[str, list[Any]],
         due: dict[str, list[Any]],
         mutes: set[tuple[str, str]],
+        latest: dict[int, int],
     ) -> None:
+        self._latest_of = latest
         self._tables, self._repos, self._due, self._mutes = tables, repos, due, mutes
         self.asked: Counter[str] = Counter()
         """How many keys were looked up, by look-up."""
@@ -53,6 +56,10 @@ class Answers:
             "texts": self._texts,
             "some_mutes": self._some_mutes,
             "mutes": self._mutes_of,
+            "latest": self._latest,
+            "thread": self._thread,
+            "quoting": self._quoting,
+            "told": self._told,
         }
 
     def lookup(self, name: str, parameters: list[str]) -> str:
@@ -116,6 +123,36 @@ class Answers:
             found += level
             uris = list(dict.fromkeys(row["uri"] for row in level))
         return _columns(found, _POST)
+
+    def _latest(self) -> Found:
+        return [[max(self._latest_of.values(), default=None)]]
+
+    def _thread(self, uris: list[str]) -> Found:
+        found: dict[str, Row] = {}
+        work = list(uris)
+        while work:
+            for row in self._tables["post"].where(("replyParent",), (work.pop(),)):
+                if row["uri"] not in found:
+                    found[row["uri"]] = row
+                    work.append(row["uri"])
+        return _columns(found.values(), _LATE)
+
+    def _quoting(self, uris: list[str]) -> Found:
+        found: Found = []
+        for uri in uris:
+            for quote in self._tables["quote"].where(("subject",), (uri,)):
+                for row in _columns(self._rows("post", [quote["uri"]]), _LATE):
+                    found.append([uri, quote["subjectCid"], row])
+        return found
+
+    def _told(self, uris: list[str]) -> Found:
+        columns = ("recordUri", "did", "reason", "reasonSubject")
+        table = self._tables["notification"]
+        return [
+            [str(number), *(row[name] for name in columns)]
+            for uri in uris
+            for number, row in table.numbered("recordUri", uri)
+        ]
 
     def _own_posts(self, uris: list[str]) -> Found:
         found: Found = []

@@ -64,7 +64,9 @@ class Memory:
         self.distrusted = 0
         """Batches in which a create was of something that existed."""
         self.mutes: set[tuple[str, str]] = set()
-        self.answers = Answers(self.tables, self.repos, self.due, self.mutes)
+        self.latest: dict[int, int] = {}
+        """The latest T of a post or gate by shard, in milliseconds since 1970."""
+        self.answers = Answers(self.tables, self.repos, self.due, self.mutes, self.latest)
 
     def write(self, changes: codec.Changes) -> None:
         """Do everything, in order, or nothing.
@@ -92,6 +94,10 @@ class Memory:
             if name in QUOTES_BY:
                 for row in self.tables["quote"].delete(QUOTES_BY[name], set(keys)):
                     self.quote_count[row["subjectCid"]] -= 1
+                continue
+            if name == "delete_told":
+                for number in keys:
+                    self.tables["notification"].discard(int(number))
                 continue
             own = name.removeprefix("delete_")
             table, column = OTHER_DELETES.get(name) or (own, self._plan[own].key[0])
@@ -213,6 +219,21 @@ def _mark(column: str) -> Callable[[Memory, Arrays], None]:
     return mark
 
 
+def _judge(*columns: str) -> Callable[[Memory, Arrays], None]:
+    def judge(memory: Memory, arrays: Arrays) -> None:
+        for uri, *flags in _rows(arrays):
+            values = dict(zip(columns, (_BOOLEANS[flag] for flag in flags), strict=True))
+            assert memory.tables["post"].update((uri,), values)
+
+    return judge
+
+
+def _advance_latest(memory: Memory, arrays: Arrays) -> None:
+    for shard, millis in zip(*arrays, strict=True):
+        at = int(shard or 0)
+        memory.latest[at] = max(memory.latest.get(at, int(millis or 0)), int(millis or 0))
+
+
 def _delete_op_thread_replies(memory: Memory, arrays: Arrays) -> None:
     for root, uri, at in _rows(arrays):
         memory.tables["op_thread_reply"].update((root, uri), {"deletedAt": at})
@@ -262,6 +283,9 @@ STATEMENTS: dict[str, Callable[[Memory, Arrays], None]] = {
     "insert_dead_letters": _insert_dead_letters,
     "mark_thread_gates": _mark("hasThreadGate"),
     "mark_post_gates": _mark("hasPostGate"),
+    "judge_replies": _judge("invalidReplyRoot", "violatesThreadGate"),
+    "judge_quotes": _judge("violatesEmbeddingRules"),
+    "advance_latest": _advance_latest,
     "delete_op_thread_replies": _delete_op_thread_replies,
     "insert_op_thread_replies": _insert_op_thread_replies,
     "add_post_counts": _add("post_agg", "likeCount", "replyCount", "repostCount"),

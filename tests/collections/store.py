@@ -114,6 +114,16 @@ class Table:
         keys = self._indexes[columns].get(values, ())
         return [self.rows[key] for key in sorted(keys, key=self._ages.__getitem__)]
 
+    def numbered(self, column: str, value: Any) -> list[tuple[int, Row]]:
+        """The same by one column, of a table without a key: each with its number."""
+        rows = self.where((column,), (value,))
+        keys = [key for key in self._keys_of(rows[0]) if self.rows[key] in rows] if rows else []
+        return [(key[0], self.rows[key]) for key in keys]
+
+    def discard(self, number: int) -> None:
+        """Remove a row by its number."""
+        self._remove(self.rows[(number,)])
+
     def _remove(self, row: Row) -> None:
         (key,) = [key for key in self._keys_of(row) if self.rows[key] is row]
         age = self._ages[key]

@@ -53,6 +53,13 @@ impl Database {
                 let mutes = mutes.into_iter().take(SOME_MUTES);
                 mutes.map(|(did, root)| json!([did, root])).collect()
             }
+            "latest" => vec![json!([self.latest.values().max()])],
+            "thread" => {
+                let thread = asked.map(|uris| self.thread(plan, uris));
+                self.judged(plan, &thread).into_values().collect()
+            }
+            "quoting" => self.quoting(plan, &asked),
+            "told" => self.told(plan, &asked),
             "mutes" => {
                 let wanted: BTreeSet<_> = wanted.iter().map(|row| (&row[0], &row[1])).collect();
                 let muted = self.mutes.iter().filter(|(did, root)| {
@@ -142,6 +149,64 @@ impl Database {
             ])
         };
         self.some("post", asked).map(row).collect()
+    }
+
+    /// By uri, posts with all that is judged of them, and when.
+    fn judged(&self, plan: &Plan, asked: &Asked) -> BTreeMap<String, Json> {
+        let extra = ["violatesEmbeddingRules", "indexedAt"];
+        let [embedding, time] = extra.map(|name| column_of(plan, "post", name));
+        let some = self.some("post", asked).zip(self.posts(plan, asked));
+        some.map(|((uri, cells), mut row)| {
+            let row_of = row.as_array_mut().expect("a row");
+            row_of.push(json!(flag(cells.get(embedding))));
+            row_of.push(json!(text(cells.get(time))));
+            (uri.to_owned(), row)
+        })
+        .collect()
+    }
+
+    fn quoting(&self, plan: &Plan, asked: &Asked) -> Vec<Json> {
+        let places = ["subject", "subjectCid"].map(|name| column_of(plan, "quote", name));
+        let posts = self.judged(plan, &None);
+        let found = self.rows("quote").filter_map(|(uri, cells)| {
+            let [subject, cid] = places.map(|at| text(cells.get(at)));
+            let is_wanted = subject.as_ref().is_some_and(|of| asks(asked, of));
+            is_wanted.then(|| Some(json!([subject, cid, posts.get(uri)?])))?
+        });
+        found.collect()
+    }
+
+    /// Their ids are their places.
+    fn told(&self, plan: &Plan, asked: &Asked) -> Vec<Json> {
+        let names = ["recordUri", "did", "reason", "reasonSubject"];
+        let places = names.map(|name| column_of(plan, "notification", name));
+        let found = self
+            .notifications
+            .iter()
+            .enumerate()
+            .filter_map(|(id, cells)| {
+                let [uri, did, reason, subject] = places.map(|at| text(cells.get(at)));
+                let is_wanted = uri.as_ref().is_some_and(|of| asks(asked, of));
+                is_wanted.then(|| json!([id.to_string(), uri, did, reason, subject]))
+            });
+        found.collect()
+    }
+
+    fn thread(&self, plan: &Plan, roots: BTreeSet<String>) -> BTreeSet<String> {
+        let parent = column_of(plan, "post", "replyParent");
+        let mut found = BTreeSet::new();
+        let mut level = roots;
+        while !level.is_empty() {
+            let below = self.rows("post").filter(|(_, cells)| {
+                text(cells.get(parent)).is_some_and(|parent| level.contains(&parent))
+            });
+            let below: Vec<_> = below.map(|(uri, _)| uri.to_owned()).collect();
+            level = below
+                .into_iter()
+                .filter(|uri| found.insert(uri.clone()))
+                .collect();
+        }
+        found
     }
 
     fn chains(&self, plan: &Plan, mut level: BTreeSet<String>) -> BTreeSet<String> {

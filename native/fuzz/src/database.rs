@@ -41,6 +41,8 @@ pub struct Database {
     pub deletions: BTreeMap<String, Row>,
     /// Sorted.
     pub dead: Vec<Row>,
+    /// The latest T of posts and gates, by shard.
+    pub latest: BTreeMap<String, i64>,
     /// Ops by outcome, over all sources.
     pub counts: BTreeMap<String, i64>,
     /// Highest seq by shard and `host/generation`.
@@ -80,6 +82,22 @@ impl Database {
         }
         for (name, parameters) in &changes.statements {
             match name.as_str() {
+                "judge_replies" => {
+                    self.judge(
+                        plan,
+                        &["invalidReplyRoot", "violatesThreadGate"],
+                        parameters,
+                    );
+                }
+                "judge_quotes" => self.judge(plan, &["violatesEmbeddingRules"], parameters),
+                "advance_latest" => {
+                    for row in rows(parameters) {
+                        let millis = number(row[1].as_ref());
+                        let held = self.latest.entry(row[0].clone().expect("a shard"));
+                        let held = held.or_insert(millis);
+                        *held = millis.max(*held);
+                    }
+                }
                 "set_quote_counts" => self.set_quote_counts(parameters),
                 "mark_thread_gates" => self.mark(plan, "hasThreadGate", parameters),
                 "mark_post_gates" => self.mark(plan, "hasPostGate", parameters),
@@ -129,6 +147,11 @@ impl Database {
                         !goes
                     });
                 }
+            }
+            "told" => {
+                let mut place = 0..;
+                self.notifications
+                    .retain(|_| !keys.contains(&place.next().unwrap_or(0).to_string()));
             }
             "notifications_of" => {
                 let told = &mut self.notifications;
@@ -191,6 +214,18 @@ impl Database {
             let key = (row[0].clone().expect("a uri"), String::new());
             if let Some(cells) = self.tables.get_mut("post").and_then(|of| of.get_mut(&key)) {
                 cells[place] = Some(vec![there]);
+            }
+        }
+    }
+
+    fn judge(&mut self, plan: &Plan, columns: &[&str], parameters: &[String]) {
+        for row in rows(parameters) {
+            let key = (row[0].clone().expect("a uri"), String::new());
+            let post = self.tables.get_mut("post").and_then(|of| of.get_mut(&key));
+            let cells = post.expect("a post that was looked up");
+            for (column, flag) in columns.iter().zip(&row[1..]) {
+                let flag = flag.as_deref().map(|word| vec![u8::from(word == "true")]);
+                cells[column_of(plan, "post", column)] = flag;
             }
         }
     }

@@ -7,6 +7,7 @@ use super::dead::{self, DeadLetter, Part};
 use super::duplicates::Duplicates;
 use super::feed::Feed;
 use super::known::Known;
+use super::late_rows::LatePost;
 use super::op_threads::OpThreads;
 use super::posts::Posts;
 use super::quotes::Quotes;
@@ -64,6 +65,7 @@ pub(crate) fn apply<'b>(
             .enumerate()
             .map(|(at, candidate)| (candidate.uri.as_str(), at))
             .collect(),
+        late: known.late_by_uri(),
         own: known
             .own
             .iter()
@@ -82,7 +84,7 @@ pub(crate) fn apply<'b>(
             quotes: Quotes::new(known),
             op_threads: OpThreads::default(),
             duplicates: Duplicates::new(known),
-            told: Told::default(),
+            told: Told::new(known),
             tallies: Tallies::default(),
             sources: batch.sources.clone(),
             dead: Vec::new(),
@@ -114,6 +116,8 @@ pub(super) struct Fold<'b, 'v> {
     pub rules: Readings<'b, Rules>,
     pub mentioned: Readings<'b, Mentioned>,
     pub roots: Readings<'b, Option<String>>,
+    /// Posts of the database that may be judged again.
+    pub late: HashMap<&'b str, &'b LatePost>,
     pub state: Applied<'b>,
 }
 

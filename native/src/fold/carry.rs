@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::apply::Applied;
 use super::batch::{Batch, Body};
 use super::known::{ActorRow, Known, KnownRow, PostRow, RepoRow};
+use super::late_rows;
 use super::world::{Content, Now, Version};
 use crate::entry::Action;
 use crate::plan::{Plan, Role, TableId};
@@ -33,6 +34,8 @@ pub struct Carry {
     /// Losers that changed, and the winners that they have or had.
     losers: HashSet<String>,
     winners: HashSet<String>,
+    /// Its latest T, in milliseconds since 1970.
+    latest: Option<i64>,
 }
 
 impl Carry {
@@ -50,6 +53,7 @@ impl Carry {
             quoted: applied.quotes.touched().map(str::to_owned).collect(),
             losers: HashSet::new(),
             winners: HashSet::new(),
+            latest: late_rows::span(batch).map(|(_, last)| last),
         };
         for (uri, slot) in applied.world.slots() {
             carry.records.insert(uri.to_owned(), slot.record);
@@ -159,6 +163,9 @@ impl Known {
                 .filter_map(|((table, key), holder)| Some((*table, key.clone(), holder.clone()?))),
         );
         self.posts.extend(carry.posts.values().cloned());
+        if let Some(latest) = carry.latest {
+            self.late.reach(latest);
+        }
         self.carry = Some(Arc::clone(carry));
     }
 

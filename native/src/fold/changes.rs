@@ -10,9 +10,10 @@ use super::batch::{Batch, Counts};
 use super::collect::Rows;
 use super::dead;
 use super::known::Known;
+use super::late_rows;
 use super::people;
 use super::shared;
-use crate::pgcopy;
+use crate::pgcopy::{self, array_texts, ArrayText};
 use crate::plan::Plan;
 
 /// The name of a statement and its parameters, each an array literal.
@@ -61,6 +62,9 @@ pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applie
         ..Changes::default()
     };
     let marks = applied.posts.marks();
+    let judged = applied.posts.judged().iter();
+    let judged = judged.filter(|(uri, _)| applied.world.row(uri).written().is_none());
+    let judged = judged.map(|(uri, flags)| (*uri, *flags)).collect();
     for (uri, slot) in applied.world.into_slots() {
         rows.slot(uri, &slot, &applied.posts);
     }
@@ -72,6 +76,7 @@ pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applie
         tallies: applied.tallies,
         quotes: applied.quotes.into_changes(),
         marks,
+        judged,
         now: &batch.now,
     };
     let statements = shared.collect(plan, &mut rows);
@@ -83,6 +88,14 @@ pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applie
             .push(("insert_dead_letters".into(), parameters));
     }
     changes.statements.extend(statements);
+    if let Some((shards, millis)) = late_rows::advance(batch) {
+        let millis = millis.to_string();
+        let mut arrays: [ArrayText; 2] = array_texts();
+        for shard in shards {
+            people::push(&mut arrays, [Some(&shard.to_string()), Some(&millis)]);
+        }
+        people::add("advance_latest", arrays, &mut changes.statements);
+    }
     for source in applied.sources {
         let key = source.key();
         changes

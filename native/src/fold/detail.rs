@@ -146,6 +146,12 @@ fn gate_uri(post: &str, collection: &str) -> String {
     post.replacen(&format!("/{POST}"), &format!("/{collection}"), 1)
 }
 
+/// The post that a gate is of, by the gate's uri.
+pub(super) fn gated(gate: &str) -> String {
+    let of = syntax::collection_of(gate).unwrap_or(POST);
+    gate.replacen(of, POST, 1)
+}
+
 /// What a gate's record allows and hides; unknown rules allow nothing.
 pub(super) fn rules(json: &str) -> Rules {
     let record: Json = serde_json::from_str(json).unwrap_or_default();

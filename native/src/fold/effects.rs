@@ -1,11 +1,12 @@
 //! What rows that come and go do to other rows, and whom they are told to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::apply::Fold;
 use super::batch::{Detail, PostDetail};
 use super::detail;
 use super::feed::FeedItem;
+use super::late::Again;
 use super::posts::{Flags, Gate, Post};
 use super::quotes::Quote;
 use super::told::{is_muted, Notification};
@@ -14,7 +15,7 @@ use crate::plan::{Collection, Role, Tally};
 use crate::syntax;
 
 /// Posts this far up a chain are told of a reply, and this far down are looked at.
-const DEPTH: usize = 5;
+pub(super) const DEPTH: usize = 5;
 
 impl<'b> Fold<'b, '_> {
     /// What is done whether or not the row is inserted; whether something changed.
@@ -105,11 +106,13 @@ impl<'b> Fold<'b, '_> {
         }
     }
 
-    /// A post that is new, or a new version: judged, counted and told of.
+    /// A post that is new, or a new version: judged, counted and told of. What `is_new` may be
+    /// late for others.
     pub(super) fn post_inserted(
         &mut self,
         version: &Version<'b>,
         post: &'b PostDetail,
+        is_new: bool,
         number: usize,
     ) {
         let uri = version.uri;
@@ -134,7 +137,7 @@ impl<'b> Fold<'b, '_> {
         );
         let mut flags = Flags::default();
         if let Some((root, parent)) = post.root.as_deref().zip(post.parent.as_deref()) {
-            let invalid = self.has_invalid_root(post);
+            let invalid = self.has_invalid_root(root, parent);
             let violates = self.violates_thread_gate(version.did, root);
             if invalid || violates {
                 flags.invalid_root = Some(invalid);
@@ -151,7 +154,13 @@ impl<'b> Fold<'b, '_> {
         if let Some(parent) = &post.parent {
             tallies.add(Tally::Replies, parent, counted(flags));
         }
-        self.tell_of_post(version, post, may_embed, number);
+        let again = if is_new {
+            self.late_post(version)
+        } else {
+            Again::default()
+        };
+        self.tell_of_post(version, post, may_embed, &again.told, number);
+        self.judge_again(again, number);
     }
 
     /// The quotes that a post makes; whether the last of the quoted may be embedded, which
@@ -188,65 +197,29 @@ impl<'b> Fold<'b, '_> {
         may_embed
     }
 
-    /// Who is told of a post: those it mentions, quotes and answers, each once, in this order.
+    /// Who is told of a post that is inserted, each once: by itself, then by the replies that came
+    /// before what they answer, but for those that are judged `again`.
     fn tell_of_post(
         &mut self,
         version: &Version<'b>,
         post: &'b PostDetail,
         may_embed: bool,
+        again: &BTreeSet<&'b str>,
         number: usize,
     ) {
-        let mut seen: HashSet<&str> = HashSet::from([version.did]);
-        let own = |did, reason, subject| Notification {
-            did,
-            author: version.did,
-            record_uri: version.uri,
-            record_cid: version.cid,
-            reason,
-            subject,
-            sort_at: &post.sort_at,
-            by: number,
+        let Some(row) = self.state.posts.get(version.uri).copied() else {
+            return;
         };
-        for did in &post.mentions {
-            if seen.insert(did) {
-                self.state.told.tell(own(did, "mention", None));
-            }
+        let mut seen: HashSet<&str> = HashSet::from([version.did]);
+        let about = (version.uri, &row);
+        for notice in self.own_notices(about, Some(post), may_embed, &mut seen, number) {
+            self.tell_unless_muted(notice);
         }
-        let quoted = post
-            .quoted
-            .iter()
-            .filter(|quoted| detail::is_post(&quoted.uri));
-        for quoted in quoted.filter(|_| may_embed) {
-            let did = syntax::authority_of(&quoted.uri);
-            if seen.insert(did) {
-                self.tell_unless_muted(own(did, "quote", Some(&quoted.uri)));
-            }
-        }
-        let flags = self.state.posts.get(version.uri).map(|post| post.flags);
-        if flags.is_some_and(|flags| flags.violates_gate == Some(true)) {
+        if row.flags.violates_gate == Some(true) {
             return;
         }
-        let mut chain = self.state.posts.chain(version.uri, DEPTH);
-        let hidden = match (post.root.as_deref(), chain.len()) {
-            (Some(root), 2..) => self.rules(&detail::threadgate_uri(root)),
-            _ => None,
-        };
-        for (uri, height) in &chain {
-            if *uri == version.uri || *height >= DEPTH {
-                continue;
-            }
-            let did = syntax::authority_of(uri);
-            if seen.insert(did) {
-                self.tell_unless_muted(own(did, "reply", Some(*uri)));
-            }
-            if hidden
-                .as_ref()
-                .is_some_and(|rules| rules.hidden.iter().any(|each| each == uri))
-            {
-                break;
-            }
-        }
         // Replies that came before what they answer: where a hidden post left somebody untold.
+        let mut chain = self.state.posts.chain(version.uri, DEPTH);
         chain.retain(|(uri, height)| {
             height + 1 < DEPTH && !seen.contains(syntax::authority_of(uri))
         });
@@ -256,22 +229,70 @@ impl<'b> Fold<'b, '_> {
         for (reply, depth) in self.state.posts.tree(version.uri, DEPTH) {
             for (uri, height) in &chain {
                 let did = syntax::authority_of(uri);
-                if depth + height < DEPTH && seen.insert(did) {
+                if depth + height < DEPTH && !again.contains(reply) && seen.insert(did) {
                     if let Some(row) = self.state.posts.get(reply).copied() {
-                        self.tell_unless_muted(Notification {
-                            did,
-                            author: syntax::authority_of(reply),
-                            record_uri: reply,
-                            record_cid: row.cid,
-                            reason: "reply",
-                            subject: Some(*uri),
-                            sort_at: row.sort_at,
-                            by: number,
-                        });
+                        let about = (reply, &row);
+                        self.tell_unless_muted(notice(about, did, "reply", Some(*uri), number));
                     }
                 }
             }
         }
+    }
+
+    /// What a post itself tells, as of now: those it mentions, quotes and answers, in this order,
+    /// but for those `seen`.
+    pub(super) fn own_notices(
+        &self,
+        about: (&'b str, &Post<'b>),
+        record: Option<&'b PostDetail>,
+        may_embed: bool,
+        seen: &mut HashSet<&'b str>,
+        number: usize,
+    ) -> Vec<Notification<'b>> {
+        let (uri, post) = about;
+        let mut made = Vec::new();
+        let mut own = |did, reason, subject| {
+            if seen.insert(did) {
+                made.push(notice(about, did, reason, subject, number));
+            }
+        };
+        if let Some(record) = record {
+            for did in &record.mentions {
+                own(did, "mention", None);
+            }
+            let quoted = record
+                .quoted
+                .iter()
+                .filter(|quoted| detail::is_post(&quoted.uri));
+            for quoted in quoted.filter(|_| may_embed) {
+                own(
+                    syntax::authority_of(&quoted.uri),
+                    "quote",
+                    Some(&quoted.uri),
+                );
+            }
+        }
+        if post.flags.violates_gate == Some(true) {
+            return made;
+        }
+        let chain = self.state.posts.chain(uri, DEPTH);
+        let hidden = match (post.root, chain.len()) {
+            (Some(root), 2..) => self.rules(&detail::threadgate_uri(root)),
+            _ => None,
+        };
+        for (above, height) in chain {
+            if above == uri || height >= DEPTH {
+                continue;
+            }
+            own(syntax::authority_of(above), "reply", Some(above));
+            if hidden
+                .as_ref()
+                .is_some_and(|rules| rules.hidden.iter().any(|each| each == above))
+            {
+                break;
+            }
+        }
+        made
     }
 
     /// The notifications that a collection declares for a new row.
@@ -332,7 +353,7 @@ impl<'b> Fold<'b, '_> {
         }
     }
 
-    fn tell_unless_muted(&mut self, notification: Notification<'b>) {
+    pub(super) fn tell_unless_muted(&mut self, notification: Notification<'b>) {
         let (did, subject) = (notification.did, notification.subject);
         if !is_muted(self.known, &self.state.posts, did, subject) {
             self.state.told.tell(notification);
@@ -340,8 +361,27 @@ impl<'b> Fold<'b, '_> {
     }
 }
 
+fn notice<'b>(
+    (uri, post): (&'b str, &Post<'b>),
+    did: &'b str,
+    reason: &'b str,
+    subject: Option<&'b str>,
+    by: usize,
+) -> Notification<'b> {
+    Notification {
+        did,
+        author: syntax::authority_of(uri),
+        record_uri: uri,
+        record_cid: post.cid,
+        reason,
+        subject,
+        sort_at: post.sort_at,
+        by,
+    }
+}
+
 /// What a reply adds to its parent's count: one that the gate kept out adds nothing.
-fn counted(flags: Flags) -> i64 {
+pub(super) fn counted(flags: Flags) -> i64 {
     i64::from(flags.violates_gate != Some(true))
 }
 

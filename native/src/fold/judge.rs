@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::apply::Fold;
-use super::batch::{PostDetail, Rules};
+use super::batch::Rules;
 use super::detail;
 use super::world::{Seen, Version};
 use crate::plan::TableId;
@@ -11,10 +11,7 @@ use crate::syntax;
 
 impl<'b> Fold<'b, '_> {
     /// Whether a reply's parent is missing, or stands in another thread than the reply says.
-    pub(super) fn has_invalid_root(&self, post: &PostDetail) -> bool {
-        let (Some(root), Some(parent)) = (post.root.as_deref(), post.parent.as_deref()) else {
-            return false;
-        };
+    pub(super) fn has_invalid_root(&self, root: &str, parent: &str) -> bool {
         let parent_root: Option<String> = match self.state.world.seen(parent) {
             Seen::Nothing => match self.state.posts.get(parent) {
                 // Asked for as a post alone: its record was not looked for by itself.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::batch::{Batch, Written};
 use super::carry::{Carry, Lengths};
 use super::decode::Validate;
+use super::late_rows::LateRows;
 use super::written;
 use crate::plan::{Plan, TableId};
 
@@ -118,6 +119,7 @@ pub struct Known {
     pub(crate) carry: Option<Arc<Carry>>,
     /// Only when that batch is written can this one be folded.
     pub(crate) is_blocked: bool,
+    pub(crate) late: LateRows,
 }
 
 impl Known {
@@ -153,6 +155,7 @@ impl Known {
             self.answer(plan, lexicons, batch, name, text)?;
         }
         self.give_way(&lengths);
+        self.late.read(plan, lexicons, batch, &self.texts);
         self.round += 1;
         Ok(())
     }
@@ -187,6 +190,7 @@ impl Known {
                 self.all_mutes = self.mutes.len() < super::wanted::SOME_MUTES;
             }
             "lookup_mutes" => self.mutes.extend(rows(name, text)?),
+            _ if self.late.answer(name, text)? => {}
             _ => return self.answer_of_table(plan, name, text),
         }
         Ok(())
@@ -241,6 +245,6 @@ impl Known {
     }
 }
 
-fn rows<T: DeserializeOwned>(name: &str, text: &str) -> Result<Vec<T>, KnownError> {
+pub(super) fn rows<T: DeserializeOwned>(name: &str, text: &str) -> Result<Vec<T>, KnownError> {
     serde_json::from_str(text).map_err(|error| KnownError::Json(name.to_owned(), error))
 }

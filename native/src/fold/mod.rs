@@ -33,6 +33,8 @@ mod feed;
 mod gates;
 mod judge;
 mod known;
+mod late;
+mod late_rows;
 mod op_threads;
 mod ops;
 mod people;

@@ -58,12 +58,11 @@ impl<'b> Fold<'b, '_> {
         if let Some(uri) = written.bad_insert_uri.as_ref().filter(|_| is_free) {
             return Outcome::Rejected(Reason::BadUri, format!("cannot take {uri} apart"));
         }
-        let mut has_effect = !world.has_record(&target.uri);
-        if has_effect {
+        let is_new = !world.has_record(&target.uri);
+        if is_new {
             world.put_record(&target.uri, Content::Op(number));
         }
-        has_effect |= self.place(number, collection, table, Content::Op(number), winner);
-        if has_effect {
+        if self.place(number, collection, table, winner, is_new) || is_new {
             Outcome::Applied
         } else {
             Outcome::NoEffect("exists")
@@ -71,14 +70,16 @@ impl<'b> Fold<'b, '_> {
     }
 
     /// Insert the row and tell of it; or note whom it lost its key to. Whether anything changed.
+    /// Where the record `is_new`, those that named it before are judged again.
     fn place(
         &mut self,
         number: usize,
         collection: &'b Collection,
         table: TableId,
-        content: Content,
         winner: Option<&'b str>,
+        is_new: bool,
     ) -> bool {
+        let content = Content::Op(number);
         let Some(version) = self.version(content) else {
             return false;
         };
@@ -90,8 +91,12 @@ impl<'b> Fold<'b, '_> {
                 .insert(duplicate(&version, winner, number)),
             None if self.state.world.has_row(version.uri) => changed,
             None => {
-                self.insert_row(collection, table, content, number);
+                self.insert_row(collection, table, content, is_new, number);
                 self.tell(collection, &version, number);
+                if is_new && matches!(collection.role, Role::Threadgate | Role::Postgate) {
+                    let again = self.late_gate(&version, collection.role);
+                    self.judge_again(again, number);
+                }
                 true
             }
         }
@@ -120,7 +125,8 @@ impl<'b> Fold<'b, '_> {
             return Outcome::Rejected(Reason::BadUri, format!("cannot take {uri} apart"));
         }
         // A row without a record is left over: its record does not come back this way.
-        if !has_row || world.has_record(uri) {
+        let is_record_new = !world.has_record(uri);
+        if !has_row || !is_record_new {
             world.put_record(uri, Content::Op(number));
         }
         let holder = world.holder(table, key);
@@ -137,14 +143,14 @@ impl<'b> Fold<'b, '_> {
         }
         self.cascade(collection, uri);
         let Some(removed) = self.remove_row(collection, table, uri) else {
-            self.place(number, collection, table, Content::Op(number), winner);
+            self.place(number, collection, table, winner, is_record_new);
             return Outcome::Applied;
         };
         if collection.role == Role::Post {
             self.state.told.take_back(uri, removed.was_known);
         }
         self.attempt(collection, &version, number);
-        self.insert_row(collection, table, Content::Op(number), number);
+        self.insert_row(collection, table, Content::Op(number), false, number);
         self.tell_undone(collection, uri, &removed, number);
         Outcome::Applied
     }
@@ -228,7 +234,7 @@ impl<'b> Fold<'b, '_> {
         if world.has_row(uri) || world.holder(table, row.key.as_deref()).is_some() {
             return false;
         }
-        self.insert_row(collection, table, content, number);
+        self.insert_row(collection, table, content, false, number);
         true
     }
 
@@ -253,6 +259,7 @@ impl<'b> Fold<'b, '_> {
         collection: &'b Collection,
         table: TableId,
         content: Content,
+        is_new: bool,
         number: usize,
     ) {
         let Some((version, row)) = self
@@ -267,7 +274,7 @@ impl<'b> Fold<'b, '_> {
             .put_row(table, version.uri, key, content, number);
         self.count(collection, key, 1);
         if let Some(post) = row.detail.post() {
-            self.post_inserted(&version, post, number);
+            self.post_inserted(&version, post, is_new, number);
         }
     }
 

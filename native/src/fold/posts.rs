@@ -1,6 +1,6 @@
 //! The overlay over posts: who replies to what, and what was judged of them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::known::{Known, PostRow};
 
@@ -38,6 +38,27 @@ pub(crate) struct Flags {
     pub has_gate: [Option<bool>; 2],
 }
 
+impl Flags {
+    /// With these verdicts on a reply: both columns are NULL unless one is true.
+    pub fn judged(self, invalid: bool, violates: bool) -> Self {
+        let is_any = invalid || violates;
+        Self {
+            invalid_root: is_any.then_some(invalid),
+            violates_gate: is_any.then_some(violates),
+            ..self
+        }
+    }
+}
+
+/// The columns of a row that a new verdict changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judged {
+    /// invalidReplyRoot, violatesThreadGate.
+    pub reply: Option<(Option<bool>, Option<bool>)>,
+    /// violatesEmbeddingRules: true or NULL.
+    pub quote: Option<bool>,
+}
+
 /// Which of a post's two gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -53,6 +74,8 @@ pub(crate) struct Posts<'b> {
     removed: HashSet<&'b str>,
     /// What to set on rows that the database holds.
     marks: HashMap<&'b str, [Option<bool>; 2]>,
+    /// Rows that were judged again.
+    judged: BTreeMap<&'b str, Judged>,
 }
 
 impl<'b> Posts<'b> {
@@ -62,8 +85,13 @@ impl<'b> Posts<'b> {
             replies: HashMap::new(),
             removed: HashSet::new(),
             marks: HashMap::new(),
+            judged: BTreeMap::new(),
         };
-        for (uri, cid, sort_at, parent, root, invalid_root, violates_gate) in &known.posts {
+        let late = known.late.posts.iter();
+        let late = late.map(|late| (&late.post, late.violates_embedding));
+        let others = known.posts.iter().map(|post| (post, None));
+        for (row, violates_embedding) in late.chain(others) {
+            let (uri, cid, sort_at, parent, root, invalid_root, violates_gate) = row;
             let post = Post {
                 cid,
                 sort_at,
@@ -72,6 +100,7 @@ impl<'b> Posts<'b> {
                 flags: Flags {
                     invalid_root: *invalid_root,
                     violates_gate: *violates_gate,
+                    violates_embedding,
                     ..Flags::default()
                 },
             };
@@ -95,10 +124,11 @@ impl<'b> Posts<'b> {
         self.rows.get(uri)
     }
 
-    /// A new row: marks made for another row of this uri are void.
+    /// A new row: what was made of another row of this uri is void.
     pub fn insert(&mut self, uri: &'b str, post: Post<'b>) {
         self.marks.remove(uri);
         self.removed.remove(uri);
+        self.judged.remove(uri);
         self.put(uri, post);
     }
 
@@ -115,8 +145,23 @@ impl<'b> Posts<'b> {
         }
     }
 
+    /// Other flags for a row that exists.
+    pub fn judge_again(&mut self, uri: &'b str, flags: Flags) {
+        let was = self.get(uri).map_or(flags, |post| post.flags);
+        let judged = self.judged.entry(uri).or_default();
+        let reply = |flags: Flags| (flags.invalid_root, flags.violates_gate);
+        if reply(was) != reply(flags) {
+            judged.reply = Some(reply(flags));
+        }
+        if was.violates_embedding != flags.violates_embedding {
+            judged.quote = Some(flags.violates_embedding == Some(true));
+        }
+        self.set_flags(uri, flags);
+    }
+
     pub fn remove(&mut self, uri: &'b str) -> Option<Post<'b>> {
         self.marks.remove(uri);
+        self.judged.remove(uri);
         self.removed.insert(uri);
         let post = self.rows.remove(uri)?;
         if let Some(replies) = post.parent.and_then(|parent| self.replies.get_mut(parent)) {
@@ -167,6 +212,28 @@ impl<'b> Posts<'b> {
             level = below;
         }
         found
+    }
+
+    /// Those that answer a post.
+    pub fn replies(&self, uri: &str) -> impl Iterator<Item = &'b str> + '_ {
+        self.replies.get(uri).into_iter().flatten().copied()
+    }
+
+    /// All that hangs on a post, which itself need not be there.
+    pub fn thread(&self, uri: &str) -> Vec<&'b str> {
+        let mut found: Vec<&str> = self.replies(uri).collect();
+        let mut seen: HashSet<&str> = found.iter().copied().collect();
+        let mut at = 0;
+        while let Some(uri) = found.get(at).copied() {
+            found.extend(self.replies(uri).filter(|reply| seen.insert(reply)));
+            at += 1;
+        }
+        found
+    }
+
+    /// Rows judged again, sorted by uri.
+    pub fn judged(&self) -> &BTreeMap<&'b str, Judged> {
+        &self.judged
     }
 
     /// Gate marks for rows of the database, sorted by uri.

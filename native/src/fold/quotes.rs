@@ -73,7 +73,24 @@ impl<'b> Quotes<'b> {
                 quotes.by_subject.entry(subject).or_default().push(uri);
             }
         }
+        for (subject, cid, uri) in &known.late.quoting {
+            if !quotes.rows.contains_key(uri.as_str()) {
+                quotes.rows.insert(uri, State::Known(subject, cid));
+                quotes.by_subject.entry(subject).or_default().push(uri);
+            }
+        }
         quotes
+    }
+
+    /// The quotes of a post, sorted by uri.
+    pub fn of(&self, subject: &str) -> BTreeSet<&'b str> {
+        let quotes = self.by_subject.get(subject).into_iter().flatten().copied();
+        let is_there = |uri: &&str| match self.rows.get(uri) {
+            Some(State::Fresh(quote)) => quote.subject == subject,
+            Some(State::Known(of, _)) => *of == subject,
+            Some(State::Absent) | None => false,
+        };
+        quotes.filter(is_there).collect()
     }
 
     /// Insert-or-nothing.

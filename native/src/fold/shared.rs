@@ -9,6 +9,7 @@ use super::duplicates::Duplicates;
 use super::feed::Feed;
 use super::op_threads::OpThreads;
 use super::people::{add, boolean, push};
+use super::posts::Judged;
 use super::quotes::QuoteChanges;
 use super::rows::text_row;
 use super::tallies::Tallies;
@@ -25,6 +26,8 @@ pub(super) struct Shared<'b> {
     pub quotes: QuoteChanges<'b>,
     /// By post: whether it has a thread gate and a post gate, where that changed.
     pub marks: Vec<(&'b str, [Option<bool>; 2])>,
+    /// Posts of the database that were judged again.
+    pub judged: Vec<(&'b str, Judged)>,
     /// The clock, as an ISO string.
     pub now: &'b str,
 }
@@ -76,7 +79,8 @@ impl<'b> Shared<'b> {
             let cells = [loser.uri, loser.cid, loser.of, loser.time];
             rows.line(tables.duplicate_record, text_row(cells.map(Some)), loser.by);
         }
-        let (taken_back, told) = self.told.into_changes();
+        let (taken_back, withdrawn, told) = self.told.into_changes();
+        rows.delete_by("delete_told", withdrawn.into_iter());
         rows.delete_by("delete_notifications_of", taken_back.into_iter());
         for each in told {
             let tuple = text_row([
@@ -92,6 +96,7 @@ impl<'b> Shared<'b> {
         }
         let mut statements = Vec::new();
         marks(&self.marks, &mut statements);
+        judged(&self.judged, &mut statements);
         op_threads(&self.op_threads, self.now, &mut statements);
         counts("add_post_counts", &self.tallies.posts, &mut statements);
         quote_counts(&self.quotes, &mut statements);
@@ -114,6 +119,22 @@ fn marks(marks: &[(&str, [Option<bool>; 2])], statements: &mut Vec<Statement>) {
         }
         add(name, arrays, statements);
     }
+}
+
+fn judged(judged: &[(&str, Judged)], statements: &mut Vec<Statement>) {
+    let mut replies: [ArrayText; 3] = array_texts();
+    let mut quotes: [ArrayText; 2] = array_texts();
+    for (uri, new) in judged {
+        if let Some((invalid, violates)) = new.reply {
+            let [invalid, violates] = [invalid, violates].map(|flag| flag.map(boolean));
+            push(&mut replies, [Some(*uri), invalid, violates]);
+        }
+        if let Some(violates) = new.quote {
+            push(&mut quotes, [Some(*uri), violates.then_some(boolean(true))]);
+        }
+    }
+    add("judge_replies", replies, statements);
+    add("judge_quotes", quotes, statements);
 }
 
 fn op_threads(op_threads: &OpThreads<'_>, now: &str, statements: &mut Vec<Statement>) {

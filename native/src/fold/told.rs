@@ -1,8 +1,9 @@
 //! Notifications: what is told to whom, and what is taken back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::known::Known;
+use super::late_rows::ToldRow;
 use super::posts::Posts;
 
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +24,21 @@ pub(crate) struct Told<'b> {
     notifications: Vec<Option<Notification<'b>>>,
     by_record: HashMap<&'b str, Vec<usize>>,
     taken_back: BTreeSet<&'b str>,
+    /// Of the database, where they matter: by record.
+    held: HashMap<&'b str, Vec<&'b ToldRow>>,
+    /// Ids of those that go.
+    withdrawn: BTreeSet<&'b str>,
 }
 
 impl<'b> Told<'b> {
+    pub fn new(known: &'b Known) -> Self {
+        let mut told = Self::default();
+        for row in &known.late.told {
+            told.held.entry(&row.1).or_default().push(row);
+        }
+        told
+    }
+
     pub fn tell(&mut self, notification: Notification<'b>) {
         self.by_record
             .entry(notification.record_uri)
@@ -39,6 +52,7 @@ impl<'b> Told<'b> {
         if was_known {
             self.taken_back.insert(uri);
         }
+        self.held.remove(uri);
         for at in self.by_record.remove(uri).unwrap_or_default() {
             if let Some(told) = self.notifications.get_mut(at) {
                 *told = None;
@@ -46,10 +60,51 @@ impl<'b> Told<'b> {
         }
     }
 
-    /// uris whose notifications go; notifications in the order in which they were told.
-    pub fn into_changes(self) -> (BTreeSet<&'b str>, Vec<Notification<'b>>) {
+    /// What a record told for these reasons goes, but for what is still `wanted`.
+    pub fn withdraw(
+        &mut self,
+        record: &str,
+        reasons: &BTreeSet<&str>,
+        wanted: &[Notification<'b>],
+    ) {
+        let is_wanted = |did: &str, reason: &str, subject: Option<&str>| {
+            let told = (did, reason, subject);
+            !reasons.contains(reason)
+                || wanted
+                    .iter()
+                    .any(|want| (want.did, want.reason, want.subject) == told)
+        };
+        for at in self.by_record.get(record).into_iter().flatten() {
+            if let Some(told) = self.notifications.get_mut(*at) {
+                told.take_if(|told| !is_wanted(told.did, told.reason, told.subject));
+            }
+        }
+        if let Some(held) = self.held.get_mut(record) {
+            held.retain(|(id, _, did, reason, subject)| {
+                let stays = is_wanted(did, reason, subject.as_deref());
+                if !stays {
+                    self.withdrawn.insert(id);
+                }
+                stays
+            });
+        }
+    }
+
+    /// Whom a record told something.
+    pub fn recipients(&self, record: &str) -> HashSet<&'b str> {
+        let places = self.by_record.get(record).into_iter().flatten();
+        let made = places.filter_map(|at| self.notifications.get(*at)?.as_ref());
+        let held = self.held.get(record).into_iter().flatten();
+        let held = held.map(|(_, _, did, ..)| did.as_str());
+        made.map(|told| told.did).chain(held).collect()
+    }
+
+    /// uris whose notifications go; ids of others that go; notifications in the order in which
+    /// they were told.
+    pub fn into_changes(self) -> (BTreeSet<&'b str>, BTreeSet<&'b str>, Vec<Notification<'b>>) {
         (
             self.taken_back,
+            self.withdrawn,
             self.notifications.into_iter().flatten().collect(),
         )
     }

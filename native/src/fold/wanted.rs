@@ -10,6 +10,7 @@ use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
 use super::detail;
 use super::gates;
 use super::known::Known;
+use super::late_rows;
 use super::proof;
 use crate::entry::Action;
 use crate::pgcopy::ArrayText;
@@ -19,7 +20,7 @@ use crate::syntax;
 /// Fewer thread mutes than these are all read at once; else those that matter are.
 pub(super) const SOME_MUTES: usize = 1_000;
 
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 6;
 
 /// A look-up's name and one array literal for each parameter.
 pub(crate) type Lookup = (String, Vec<String>);
@@ -31,6 +32,11 @@ impl Known {
         loop {
             let (lookups, texts) = self.questions(plan, batch);
             self.add_texts(&texts);
+            if self.carry.is_some() && lookups.iter().any(|(name, _)| late_rows::is_late(name)) {
+                // What is judged again may be in writing.
+                self.is_blocked = true;
+                return Vec::new();
+            }
             if !lookups.is_empty() || self.round >= ROUNDS {
                 return lookups;
             }
@@ -54,7 +60,9 @@ impl Known {
             0 => wanted.dids(),
             1 => wanted.first(),
             2 => wanted.second(),
-            3 => wanted.third(),
+            3 => wanted.late_records(),
+            4 => wanted.late_judges(),
+            5 => wanted.mutes(),
             _ => {}
         }
         let texts = wanted.texts.get("lookup_texts").into_iter().flatten();
@@ -63,17 +71,17 @@ impl Known {
     }
 }
 
-struct Wanted<'k> {
-    plan: &'k Plan,
-    batch: &'k Batch,
-    known: &'k Known,
+pub(super) struct Wanted<'k> {
+    pub plan: &'k Plan,
+    pub batch: &'k Batch,
+    pub known: &'k Known,
     /// Keys by look-up.
     texts: BTreeMap<&'static str, BTreeSet<String>>,
     rows: BTreeMap<TableId, BTreeSet<&'k str>>,
     keys: BTreeMap<TableId, BTreeSet<String>>,
     /// Of `lookup_mutes`.
     pairs: BTreeSet<(String, String)>,
-    once: Vec<&'static str>,
+    pub once: Vec<&'static str>,
 }
 
 impl<'k> Wanted<'k> {
@@ -114,6 +122,7 @@ impl<'k> Wanted<'k> {
         if tells {
             self.once.push("lookup_some_mutes");
         }
+        self.late_times();
     }
 
     /// What is there of a uri that may exist.
@@ -199,10 +208,11 @@ impl<'k> Wanted<'k> {
             }
         }
         self.subjects();
+        self.late_posts();
     }
 
     /// What decides whether a gate lets a reply in.
-    fn let_in(&mut self, rules: &Rules, replier: &str, owner: &str, root: &str) {
+    pub(super) fn let_in(&mut self, rules: &Rules, replier: &str, owner: &str, root: &str) {
         if !rules.closed || replier == owner {
             return;
         }
@@ -249,12 +259,13 @@ impl<'k> Wanted<'k> {
     }
 
     /// Mutes one by one, where there are too many to know them all.
-    fn third(&mut self) {
+    fn mutes(&mut self) {
         if self.known.all_mutes || self.known.mutes.is_empty() {
             return;
         }
         let mut roots: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-        for (uri, _, _, _, root, ..) in &self.known.posts {
+        let late = self.known.late.posts.iter().map(|late| &late.post);
+        for (uri, _, _, _, root, ..) in self.known.posts.iter().chain(late) {
             let root = root.as_deref().unwrap_or(uri);
             roots.entry(uri).or_default().insert(root);
         }
@@ -279,7 +290,7 @@ impl<'k> Wanted<'k> {
         Some((target, self.plan.collections.get(target.collection)?))
     }
 
-    fn add(&mut self, name: &'static str, key: &str) {
+    pub(super) fn add(&mut self, name: &'static str, key: &str) {
         let keys = self.texts.entry(name).or_default();
         if !keys.contains(key) {
             keys.insert(key.to_owned());

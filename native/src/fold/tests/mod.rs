@@ -3,6 +3,7 @@
 mod accounts;
 mod dids;
 mod front;
+mod late;
 mod log;
 mod lookups;
 mod overlays;

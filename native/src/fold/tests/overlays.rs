@@ -280,7 +280,7 @@ fn what_a_record_told_is_taken_back_and_what_it_tells_then_is_not() {
     told.tell(notification("s", "2"));
     told.take_back("r", false);
     told.tell(notification("r", "3"));
-    let (taken_back, told) = told.into_changes();
+    let (taken_back, _, told) = told.into_changes();
     assert!(taken_back.is_empty(), "nobody knows the record");
     assert_eq!(
         told.iter().map(|each| each.did).collect::<Vec<_>>(),
@@ -292,7 +292,7 @@ fn what_a_record_told_is_taken_back_and_what_it_tells_then_is_not() {
 fn what_the_database_told_is_taken_back_where_it_had_the_row() {
     let mut told = Told::default();
     told.take_back("r", true);
-    let (taken_back, told) = told.into_changes();
+    let (taken_back, _, told) = told.into_changes();
     assert_eq!(taken_back.into_iter().collect::<Vec<_>>(), ["r"]);
     assert!(told.is_empty());
 }
