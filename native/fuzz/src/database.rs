@@ -123,6 +123,19 @@ impl Database {
         self.dead.sort();
     }
 
+    /// Deletions that nothing applied since calls off, without the shard they came by.
+    pub fn deletions_asked(&self) -> BTreeMap<&String, &[Option<String>]> {
+        let asked = self.deletions.iter().filter_map(|(did, row)| {
+            let [_, event @ .., time, rev] = row.as_slice() else {
+                panic!("a row of {} columns", row.len());
+            };
+            let repo = &self.repos[did];
+            let stands = (repo.first(), repo.get(2)) == (Some(rev), Some(time));
+            stands.then_some((did, event))
+        });
+        asked.collect()
+    }
+
     fn delete(&mut self, plan: &Plan, name: &str, keys: &BTreeSet<String>) {
         let holds = |plan, table, column, cells: &Cells| {
             text(cells.get(column_of(plan, table, column))).is_some_and(|key| keys.contains(&key))
