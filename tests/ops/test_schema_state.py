@@ -16,7 +16,7 @@ from engine.ops.schema_state import Migration, ensure_state, migrations
 
 TABLES = {
     *("deployment", "shard", "position", "relay", "relay_gap", "repo"),
-    *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion"),
+    *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
 }
 
 
