@@ -71,7 +71,9 @@ async def check(settings: Settings, specs: Iterable[ProcessSpec]) -> None:
             used_by_others=limits.in_use,
         ),
     )
-    refusal = advice.connections_refusal(total, by_role.get("indexer", 0), limits)
+    indexers = sum(spec.role == "indexer" for spec in specs)
+    each = WORKING["indexer"](settings)
+    refusal = advice.connections_refusal(total, indexers, each, limits)
     if refusal is not None:
         raise SettingsError(refusal)
     notice = advice.connections_notice(total, limits)

@@ -117,12 +117,15 @@ class ConnectionLimits(Struct, frozen=True):
         return min(limit for limit in limits if limit >= 0)
 
 
-def connections_refusal(planned: int, indexers: int, limits: ConnectionLimits) -> str | None:
+def connections_refusal(
+    planned: int, indexers: int, each: int, limits: ConnectionLimits
+) -> str | None:
     """Why so many connections can never be had, and what to do; None where they can.
 
     Args:
         planned: of all processes of this machine.
-        indexers: of them, those of indexers, one each.
+        indexers: how many of these are indexers.
+        each: connections of an indexer.
         limits: of the server.
     """
     missing = planned - limits.allowed
@@ -137,8 +140,9 @@ def connections_refusal(planned: int, indexers: int, limits: ConnectionLimits) -
         cures.append(f"give the database a CONNECTION LIMIT of {planned} or more")
     text = f"{planned} connections are planned and Postgres allows {limits.allowed}: "
     text += " and ".join(cures)
-    if indexers > missing:
-        text += f", or set INDEXER_PROCESSES to {indexers - missing} or less"
+    fewer = (indexers * each - missing) // each
+    if fewer > 0:
+        text += f", or set INDEXER_PROCESSES to {fewer} or less"
     return text
 
 

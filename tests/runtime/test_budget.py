@@ -35,7 +35,7 @@ def test_planned_is_the_sum_by_role() -> None:
     assert budget.planned(plan(chosen, [0], host="h"), chosen) == {
         "up": 1,
         "firehose": 5,
-        "indexer": 5,
+        "indexer": 10,
         "identity": 5,
     }
 
@@ -62,7 +62,7 @@ def test_every_built_role_has_its_number() -> None:
 def test_refused_is_what_can_never_be(
     planned: int, found: ConnectionLimits, words: str | None
 ) -> None:
-    assert advice.connections_refusal(planned, 50, found) == words
+    assert advice.connections_refusal(planned, 50, 1, found) == words
 
 
 def test_others_that_leave_too_little_are_a_warning() -> None:
@@ -80,7 +80,7 @@ async def test_check_tells_the_sum_and_what_is_allowed(
     chosen = settings.load(environ={"DATABASE_URL": database})
     await budget.check(chosen, indexers(3))
     [line] = [text for text in caplog.messages if text.startswith("Postgres connections ")]
-    assert line.startswith("Postgres connections planned=4 up=1 indexer=3 allowed=97 reserved=3 ")
+    assert line.startswith("Postgres connections planned=7 up=1 indexer=6 allowed=97 reserved=3 ")
 
 
 async def test_check_counts_the_connections_of_others(
@@ -88,13 +88,13 @@ async def test_check_counts_the_connections_of_others(
 ) -> None:
     chosen = settings.load(environ={"DATABASE_URL": database})
     async with asyncio.timeout(20):  # backends of earlier tests may just be ending
-        await budget.check(chosen, indexers(90))
+        await budget.check(chosen, indexers(45))
         while caplog.messages:
             caplog.clear()
-            await budget.check(chosen, indexers(90))
+            await budget.check(chosen, indexers(45))
     others = [await asyncpg.connect(database) for _ in range(10)]
     try:
-        await budget.check(chosen, indexers(90))
+        await budget.check(chosen, indexers(45))
     finally:
         for each in others:
             await each.close()
@@ -115,10 +115,10 @@ async def ordinary_user(database: str, options: str) -> AsyncIterator[str]:
 
 
 async def test_check_refuses_what_the_role_may_not(database: str) -> None:
-    async with ordinary_user(database, "CONNECTION LIMIT 3") as url:
+    async with ordinary_user(database, "CONNECTION LIMIT 5") as url:
         chosen = settings.load(environ={"DATABASE_URL": url})
         await budget.check(chosen, indexers(2))
-        with pytest.raises(SettingsError, match="CONNECTION LIMIT of 4 or more, or set INDEXER"):
+        with pytest.raises(SettingsError, match="CONNECTION LIMIT of 7 or more, or set INDEXER"):
             await budget.check(chosen, indexers(3))
 
 

@@ -138,8 +138,8 @@ def test_up_refuses_more_connections_than_postgres_allows(
         *("up", "--roles", "indexer"),
         DATABASE_URL=database,
         REDIS_URL=redis_url,
-        INDEXER_PROCESSES="100",
-        SHARD_COUNT="100",
+        INDEXER_PROCESSES="50",
+        SHARD_COUNT="50",
     ).end()
     assert code == 2
     assert "headrace: 101 connections are planned and Postgres allows 97: set max_conn" in log
