@@ -7,7 +7,7 @@ before the first process starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from engine import log, sql
 from engine.adapters import postgres
@@ -42,7 +42,7 @@ def planned(specs: Iterable[ProcessSpec], settings: Settings) -> dict[str, int]:
     return found
 
 
-async def check(settings: Settings, specs: Iterable[ProcessSpec]) -> None:
+async def check(settings: Settings, specs: Sequence[ProcessSpec]) -> None:
     """Log the sum and what Postgres allows; warn where others leave too little of it.
 
     Raises:
