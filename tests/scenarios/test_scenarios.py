@@ -41,9 +41,6 @@ for each in (
     assert each.id not in SCENARIOS, each.id
     SCENARIOS[each.id] = each
 
-NOT_YET: frozenset[str] = frozenset()
-"""What the engine does not do yet."""
-
 ELSEWHERE = {63: "random logs: tests/collections/test_fold_machine.py"}
 
 WAYS = {"one batch": 0.0, "a batch for each event": 1.0, "batches cut at random": 0.4}
@@ -59,16 +56,8 @@ async def world(module_database: str) -> AsyncIterator[World]:
     await found.close()
 
 
-def scenarios() -> list[object]:
-    mark = pytest.mark.xfail(strict=True, reason="not yet")
-    return [
-        pytest.param(each, id=each.id, marks=[mark] if each.id in NOT_YET else [])
-        for each in SCENARIOS.values()
-    ]
-
-
 @ON_ONE_LOOP
-@pytest.mark.parametrize("scenario", scenarios())
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
 async def test_scenario(world: World, scenario: Scenario) -> None:
     found = []
     for way, chance in WAYS.items():
@@ -81,7 +70,6 @@ async def test_scenario(world: World, scenario: Scenario) -> None:
 
 def test_every_hazard_has_a_scenario() -> None:
     assert {each.entry for each in SCENARIOS.values()} == set(range(1, 66)) - ELSEWHERE.keys()
-    assert SCENARIOS.keys() >= NOT_YET
 
 
 @ON_ONE_LOOP
@@ -89,7 +77,7 @@ def test_every_hazard_has_a_scenario() -> None:
 async def test_all_scenarios_mixed(world: World, seed: int) -> None:
     """In batches of many DIDs; then everything is delivered again, and nothing changes."""
     rng = random.Random(seed)
-    runs = [world.bind(each) for each in SCENARIOS.values() if each.id not in NOT_YET]
+    runs = [world.bind(each) for each in SCENARIOS.values()]
     batches = await world.play(interleaved(runs, rng), lambda: rng.random() < 0.1)
     assert batches >= 3
     found = [f"{run.scenario.id}: {each}" for run in runs for each in await world.differences(run)]

@@ -124,14 +124,16 @@ class Session:
                 prepared = None
                 if decoded is not None:
                     failpoints.passing("after_read")
-                    before = writing.changes if writing else None
-                    if writing is None or before is not None:
-                        prepared = await self.looker.prepare(decoded.batch, before)
+                    if writing is not None and writing.changes is not None:
+                        prepared = await self.looker.prepare(decoded.batch, writing.changes)
                 elif writing is not None and not writing.task.done():
                     continue
                 if writing is not None and not await self._finish(writing):
                     prepared = None
                 writing = None
+                if decoded is not None and prepared is None:
+                    # It had to wait; the batch behind it need not, if this one is prepared.
+                    prepared = await self.looker.prepare(decoded.batch, None)
                 with self.stages(Stage.UPKEEP):
                     if await self._upkeep():
                         prepared = None
