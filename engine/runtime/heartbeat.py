@@ -66,6 +66,7 @@ async def beat(
     try:
         while not over.is_set():
             now = report()
+            state = now.get("state")  # As told: the role may alter its report while it is written.
             said = {
                 "state": "running",
                 **now,
@@ -77,7 +78,7 @@ async def beat(
             # The role itself says what is wrong with Redis.
             with contextlib.suppress(redis.exceptions.RedisError, OSError):
                 await client.set(key, orjson.dumps(said), ex=EXPIRE_SECONDS)
-            state, due = now.get("state"), time.monotonic() + INTERVAL_SECONDS
+            due = time.monotonic() + INTERVAL_SECONDS
             while not over.is_set() and time.monotonic() < due and report().get("state") == state:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):

@@ -28,6 +28,7 @@ async def test_beat_ends_soon_whenever_it_is_over(redis_url: str, turns: int) ->
 async def test_another_state_is_told_before_the_next_second(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The role alters the very report that is being written: what was told is what counts.
     monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 600.0)
     state = {"state": "starting"}
     async with (
