@@ -10,6 +10,9 @@ firehose_live:cursor:{host}      string  seq of the relay's last appended frame 
 firehose_live:received:{host}    hash    generation -> ops received, moved with the cursor
 firehose_live:events             hash    shard -> events in its stream
 firehose_live:bytes              hash    shard -> entry bytes in its stream
+firehose_backfill:{s}            stream  slices of fetched repositories; one field ``event``
+firehose_backfill:events         hash    shard -> events in its stream
+firehose_backfill:bytes          hash    shard -> entry bytes in its stream
 headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
 headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
 ===============================  ======  ====================================================
@@ -23,7 +26,11 @@ import hashlib
 from dataclasses import dataclass
 
 LIVE = "firehose_live"
-"""Source of live events; the other sources will sit beside it."""
+"""Source of live events."""
+
+BACKFILL = "firehose_backfill"
+"""Source of fetched repositories: a slice or closing entry is in the same shard as its DID's
+live events."""
 
 
 def shard_of(did: str, shard_count: int) -> int:

@@ -157,18 +157,69 @@ class RejectedFrame(msgspec.Struct, frozen=True, array_like=True, tag=5):
     raw: bytes  # the frame, cut at RAW_LIMIT_BYTES
 
 
+class SliceRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One record of a repository's snapshot."""
+
+    path: str  # collection/rkey: its key in the tree
+    cid: bytes
+    record: bytes  # the original DAG-CBOR block
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """What a fetched repository holds in one range of its keys, in ascending key order.
+
+    The slices of one fetch come in key order and adjoin: the first begins without ``after``,
+    the last ends without ``through``, and one `Closing` follows them. A repository without
+    records is one empty slice.
+    """
+
+    did: str
+    fetch_id: int  # of the fetch that ``headrace.repo`` waits for; others are skipped
+    rev: str  # of the snapshot
+    after: str | None  # the range begins behind this key; None: at the first
+    through: str | None  # and ends with this one; None: with the last
+    collections: list[str]  # the allow-list that was applied; empty: everything
+    filtered: int  # records of the range that it left out
+    notify: bool  # whether its records tell their notifications
+    records: list[SliceRecord]
+    rejected: list[RejectedOp]  # records that could not be carried
+
+
+class Closing(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Every slice of a fetch is before this entry: the repository was then at this rev."""
+
+    did: str
+    fetch_id: int
+    rev: str
+    commit: bytes  # CID of the signed commit
+    data: bytes  # CID of the MST root
+    records: int  # leaves of the tree, those left out by an allow-list too
+
+
 RAW_LIMIT_BYTES = 256 * 1024
 """A dead letter keeps this much of a frame: enough to study, too little to flood the stream."""
 
-Entry = Commit | Sync | Identity | Account | RejectedFrame
+Event = Commit | Sync | Identity | Account | RejectedFrame
+"""What a relay's frames become: entries of the live streams."""
+
+Entry = Event | Slice | Closing
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
 def weight(entry: Entry) -> int:
-    """Events an entry counts for in stream lengths and high water marks: its ops, at least one."""
-    return max(1, len(entry.ops)) if isinstance(entry, Commit) else 1
+    """Events an entry counts for in stream lengths and high water marks.
+
+    That is its ops, or a slice's records, but one at least.
+    """
+    match entry:
+        case Commit():
+            return max(1, len(entry.ops))
+        case Slice():
+            return max(1, len(entry.records))
+        case _:
+            return 1
 
 
 def encode(entry: Entry) -> bytes:

@@ -128,6 +128,9 @@ impl FrameBatch {
                 self.count_rejected(index, frame);
                 frame.did.as_deref().unwrap_or(relay)
             }
+            // No frame makes one.
+            Entry::Slice(slice) => slice.did,
+            Entry::Closing(closing) => closing.did,
         };
         let start = self.buffer.len();
         entry.encode(&mut self.buffer);

@@ -160,6 +160,50 @@ pub struct RejectedFrame<'a> {
     pub raw: &'a [u8],
 }
 
+/// One record of a repository's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceRecord<'a> {
+    /// collection/rkey: its key in the tree.
+    pub path: &'a str,
+    pub cid: Cid<'a>,
+    /// The original DAG-CBOR block.
+    pub record: &'a [u8],
+}
+
+/// What a fetched repository holds in one range of its keys, in key order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice<'a> {
+    pub did: &'a str,
+    pub fetch_id: i64,
+    /// Of the snapshot.
+    pub rev: &'a str,
+    /// The range begins behind this key; `None`: at the first.
+    pub after: Option<&'a str>,
+    /// It ends with this key; `None`: with the last.
+    pub through: Option<&'a str>,
+    /// The allow-list that was applied; empty: everything.
+    pub collections: Vec<&'a str>,
+    /// Records of the range that it left out.
+    pub filtered: i64,
+    /// Whether its records tell their notifications.
+    pub notify: bool,
+    pub records: Vec<SliceRecord<'a>>,
+    pub rejected: Vec<RejectedOp<'a>>,
+}
+
+/// Every slice of a fetch is before this entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing<'a> {
+    pub did: &'a str,
+    pub fetch_id: i64,
+    pub rev: &'a str,
+    pub commit: Cid<'a>,
+    /// Root of the tree.
+    pub data: Cid<'a>,
+    /// Leaves of the tree.
+    pub records: i64,
+}
+
 /// One stream entry, borrowing from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -168,6 +212,8 @@ pub enum Entry<'a> {
     Identity(Identity<'a>),
     Account(Account<'a>),
     RejectedFrame(RejectedFrame<'a>),
+    Slice(Slice<'a>),
+    Closing(Closing<'a>),
 }
 
 /// The shard of a DID: the first 8 bytes of its SHA-256, big-endian, modulo the count.
@@ -206,14 +252,21 @@ impl<'a> Entry<'a> {
                     .saturating_add(commit.filtered)
             }
             Self::RejectedFrame(frame) => frame.ops,
+            Self::Slice(slice) => {
+                let named = slice.records.len() + slice.rejected.len();
+                i64::try_from(named)
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(slice.filtered)
+            }
             _ => 1,
         }
     }
 
-    /// How much the entry weighs against the high water mark: an empty commit is work too.
+    /// How much the entry weighs against the high water mark: an empty one is work too.
     pub fn events(&self) -> usize {
         match self {
             Self::Commit(commit) => commit.ops.len().max(1),
+            Self::Slice(slice) => slice.records.len().max(1),
             _ => 1,
         }
     }

@@ -72,6 +72,34 @@ fn entries() -> Vec<Entry<'static>> {
             ops: 1,
             raw: b"\xff",
         }),
+        Entry::Slice(Slice {
+            did: "did:plc:alice",
+            fetch_id: 1 << 33,
+            rev: "3mabc2222222a",
+            after: None,
+            through: Some("a.b.c/é"),
+            collections: vec!["a.b.*", "a.b.c"],
+            filtered: 3,
+            notify: true,
+            records: vec![SliceRecord {
+                path: "a.b.c/é",
+                cid,
+                record: &[0xa0; 300],
+            }],
+            rejected: vec![RejectedOp {
+                reason: Reason::TooBig,
+                path: "a.b.c/x".into(),
+                cid: Some(cid),
+            }],
+        }),
+        Entry::Closing(Closing {
+            did: "did:plc:alice",
+            fetch_id: 7,
+            rev: "3mabc2222222a",
+            commit: cid,
+            data: cid,
+            records: 70_000,
+        }),
     ]
 }
 

@@ -106,6 +106,7 @@ fn carried_as_sent(data: &[u8], entry: &Entry<'_>, filter: &Filter) {
             ("#account", &account.origin, text("did"))
         }
         Entry::RejectedFrame(_) => unreachable!("looked at elsewhere"),
+        Entry::Slice(_) | Entry::Closing(_) => unreachable!("no frame makes one"),
     };
     assert_eq!(header.get("t").and_then(Value::as_text), Some(kind));
     let Origin {
@@ -183,6 +184,7 @@ fn sent_to_redis(data: &[u8], entry: Option<&Entry<'_>>, filter: &Filter) {
         Entry::Sync(sync) => (1, sync.origin.did),
         Entry::Identity(identity) => (1, identity.origin.did),
         Entry::Account(account) => (1, account.origin.did),
+        Entry::Slice(_) | Entry::Closing(_) => unreachable!("no frame makes one"),
     };
     assert_eq!(i64::try_from(batch.counts.ops()), Ok(2 * weight));
     let shard = shard_of(did, shards);

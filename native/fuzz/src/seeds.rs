@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use _native::cbor::{self, Value};
 use _native::cid::Cid;
+use _native::entry::{Closing, Entry, RejectedOp, Slice, SliceRecord};
 use _native::filter::Filter;
 use _native::frame::{self, Outcome, Source};
+use _native::reason::Reason;
 use _native::tree;
 
 pub use crate::log::Log;
@@ -63,7 +65,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             .chain(&recorded)
             .filter_map(|frame| field(frame, "blocks")?.as_bytes().map(<[u8]>::to_vec))
             .collect(),
-        "entry" => entries(&recorded),
+        "entry" => entries(&recorded).into_iter().chain(fetched()).collect(),
         "fold" => {
             let entries = entries(&recorded);
             let runs = |(number, entries): (usize, &[Vec<u8>])| {
@@ -288,7 +290,7 @@ fn first_record(frame: &[u8]) -> Option<Vec<u8>> {
         generation: 1,
     };
     match frame::read(frame, source, &Filter::new(["*"])).outcome {
-        Outcome::Entry(_native::entry::Entry::Commit(commit)) => commit
+        Outcome::Entry(Entry::Commit(commit)) => commit
             .ops
             .iter()
             .find_map(|op| op.record)
@@ -317,6 +319,48 @@ fn entries(recorded: &[Vec<u8>]) -> Vec<Vec<u8>> {
     }
     entries.extend(log.entries);
     entries
+}
+
+/// What a fetched repository becomes.
+fn fetched() -> Vec<Vec<u8>> {
+    let binary: Vec<u8> = [1, 0x71, 0x12, 0x20].into_iter().chain([7; 32]).collect();
+    let cid = Cid::exact(&binary).expect("a CID");
+    let (nsid, record) = records::record(0, DID, RKEY);
+    let path = format!("{nsid}/{RKEY}");
+    let slice = Entry::Slice(Slice {
+        did: DID,
+        fetch_id: 3,
+        rev: RKEY,
+        after: None,
+        through: Some(&path),
+        collections: vec![nsid],
+        filtered: 1,
+        notify: true,
+        records: vec![SliceRecord {
+            path: &path,
+            cid,
+            record: &record,
+        }],
+        rejected: vec![RejectedOp {
+            reason: Reason::TooBig,
+            path: path.as_str().into(),
+            cid: Some(cid),
+        }],
+    });
+    let closing = Entry::Closing(Closing {
+        did: DID,
+        fetch_id: 3,
+        rev: RKEY,
+        commit: cid,
+        data: cid,
+        records: 2,
+    });
+    let bytes = |entry: &Entry<'_>| {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        bytes
+    };
+    vec![bytes(&slice), bytes(&closing)]
 }
 
 fn exports() -> Vec<Vec<u8>> {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Account, Action, Block, Commit, Entry, Identity, Op, Origin, RejectedFrame, RejectedOp, Sync,
+    Account, Action, Block, Closing, Commit, Entry, Identity, Op, Origin, RejectedFrame,
+    RejectedOp, Slice, SliceRecord, Sync,
 };
 use crate::cid::Cid;
 use crate::msgpack::Unpacker;
@@ -32,6 +33,8 @@ pub(super) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
             (Entry::Account(account), 8)
         }
         5 => (Entry::RejectedFrame(read_rejected_frame(&mut unpacker)?), 9),
+        6 => (Entry::Slice(read_slice(&mut unpacker)?), 11),
+        7 => (Entry::Closing(read_closing(&mut unpacker)?), 7),
         _ => return None,
     };
     skip_fields(&mut unpacker, fields, known)?;
@@ -150,5 +153,43 @@ fn read_rejected_frame<'a>(unpacker: &mut Unpacker<'a>) -> Option<RejectedFrame<
         detail: Cow::Borrowed(unpacker.text()?),
         ops: unpacker.int()?,
         raw: unpacker.bytes()?,
+    })
+}
+
+fn read_slice<'a>(unpacker: &mut Unpacker<'a>) -> Option<Slice<'a>> {
+    Some(Slice {
+        did: unpacker.text()?,
+        fetch_id: unpacker.int()?,
+        rev: unpacker.text()?,
+        after: or_nil(unpacker, Unpacker::text)?,
+        through: or_nil(unpacker, Unpacker::text)?,
+        collections: read_texts(unpacker)?,
+        filtered: unpacker.int()?,
+        notify: unpacker.bool()?,
+        records: read_list(unpacker, 3, read_slice_record)?,
+        rejected: read_list(unpacker, 3, read_rejected_op)?,
+    })
+}
+
+fn read_texts<'a>(unpacker: &mut Unpacker<'a>) -> Option<Vec<&'a str>> {
+    (0..unpacker.array()?).map(|_| unpacker.text()).collect()
+}
+
+fn read_slice_record<'a>(unpacker: &mut Unpacker<'a>) -> Option<SliceRecord<'a>> {
+    Some(SliceRecord {
+        path: unpacker.text()?,
+        cid: read_cid(unpacker)?,
+        record: unpacker.bytes()?,
+    })
+}
+
+fn read_closing<'a>(unpacker: &mut Unpacker<'a>) -> Option<Closing<'a>> {
+    Some(Closing {
+        did: unpacker.text()?,
+        fetch_id: unpacker.int()?,
+        rev: unpacker.text()?,
+        commit: read_cid(unpacker)?,
+        data: read_cid(unpacker)?,
+        records: unpacker.int()?,
     })
 }

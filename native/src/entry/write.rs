@@ -1,6 +1,6 @@
 //! An entry as bytes.
 
-use super::{Block, Commit, Entry, Origin, RejectedFrame, Sync};
+use super::{Block, Closing, Commit, Entry, Origin, RejectedFrame, RejectedOp, Slice, Sync};
 use crate::cid::Cid;
 use crate::msgpack::Writer;
 
@@ -18,6 +18,8 @@ pub(super) fn entry(entry: &Entry<'_>, writer: &mut Writer<'_>) {
             writer.text_or_nil(account.status.as_deref());
         }
         Entry::RejectedFrame(frame) => write_rejected_frame(frame, writer),
+        Entry::Slice(slice) => write_slice(slice, writer),
+        Entry::Closing(closing) => write_closing(closing, writer),
     }
 }
 
@@ -54,14 +56,18 @@ fn write_commit(commit: &Commit<'_>, writer: &mut Writer<'_>) {
         write_cid(op.prev, writer);
         writer.bytes_or_nil(op.record);
     }
-    writer.array(commit.rejected.len());
-    for op in &commit.rejected {
+    write_rejected(&commit.rejected, writer);
+    write_blocks(&commit.blocks, writer);
+}
+
+fn write_rejected(ops: &[RejectedOp<'_>], writer: &mut Writer<'_>) {
+    writer.array(ops.len());
+    for op in ops {
         writer.array(3);
         writer.uint(op.reason.code());
         writer.text(&op.path);
         write_cid(op.cid, writer);
     }
-    write_blocks(&commit.blocks, writer);
 }
 
 fn write_sync(sync: &Sync<'_>, writer: &mut Writer<'_>) {
@@ -94,4 +100,39 @@ fn write_rejected_frame(frame: &RejectedFrame<'_>, writer: &mut Writer<'_>) {
     writer.text(&frame.detail);
     writer.int(frame.ops);
     writer.bytes(frame.raw);
+}
+
+fn write_slice(slice: &Slice<'_>, writer: &mut Writer<'_>) {
+    writer.array(11);
+    writer.uint(6);
+    writer.text(slice.did);
+    writer.int(slice.fetch_id);
+    writer.text(slice.rev);
+    writer.text_or_nil(slice.after);
+    writer.text_or_nil(slice.through);
+    writer.array(slice.collections.len());
+    for collection in &slice.collections {
+        writer.text(collection);
+    }
+    writer.int(slice.filtered);
+    writer.bool(slice.notify);
+    writer.array(slice.records.len());
+    for record in &slice.records {
+        writer.array(3);
+        writer.text(record.path);
+        writer.bytes(record.cid.as_bytes());
+        writer.bytes(record.record);
+    }
+    write_rejected(&slice.rejected, writer);
+}
+
+fn write_closing(closing: &Closing<'_>, writer: &mut Writer<'_>) {
+    writer.array(7);
+    writer.uint(7);
+    writer.text(closing.did);
+    writer.int(closing.fetch_id);
+    writer.text(closing.rev);
+    writer.bytes(closing.commit.as_bytes());
+    writer.bytes(closing.data.as_bytes());
+    writer.int(closing.records);
 }

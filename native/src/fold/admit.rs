@@ -141,7 +141,7 @@ pub(super) fn origin_of<'e, 'a>(entry: &'e Entry<'a>) -> Option<&'e Origin<'a>> 
         Entry::Sync(sync) => Some(&sync.origin),
         Entry::Identity(identity) => Some(&identity.origin),
         Entry::Account(account) => Some(&account.origin),
-        Entry::RejectedFrame(_) => None,
+        Entry::RejectedFrame(_) | Entry::Slice(_) | Entry::Closing(_) => None,
     }
 }
 

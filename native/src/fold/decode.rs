@@ -125,6 +125,7 @@ impl<L: Validate> Decoder<'_, L> {
                 status: account.status.as_deref().map(Box::from),
             },
             Entry::RejectedFrame(frame) => Kind::RejectedFrame(frame.reason),
+            Entry::Slice(_) | Entry::Closing(_) => return,
         };
         self.batch.events.push(Event {
             source,
