@@ -115,7 +115,7 @@ async def test_census_counts_each_stage(conn: asyncpg.Connection[Any]) -> None:
     assert found == {
         **{"known": 9, "queued": 2, "fetching": 1, "fetched": 3, "verified": 3, "indexed": 2},
         **{"unfinished": 7, "hosts": 2, "unreachable_hosts": 1, "listed_hosts": 1},
-        "listing_gaps": 0,
+        **{"hosts_due": 2, "listing_gaps": 0},
     }
 
 

@@ -14,7 +14,8 @@ ALTER TABLE repo
     ADD COLUMN listed_rev text,               -- as the last listing said, like the next two
     ADD COLUMN listed_status text,            -- NULL: active
     ADD COLUMN listed_at timestamptz,
-    ADD COLUMN wanted text,                   -- why it must be fetched, until it is queued: listed, enqueued, swept
+    ADD COLUMN wanted text,                   -- why it must be fetched, until it is queued: listed, enqueued,
+                                              -- swept; of who fetches nobody needs to touch it
     ADD COLUMN queued_at timestamptz,         -- since when it is in the queue; NULL: it is not
     ADD COLUMN fetch_id bigint,               -- of the snapshot on its way, from the sequence fetch; NULL: none
     ADD COLUMN fetch_rev text,                -- rev when that fetch began: an older snapshot is stale
@@ -57,6 +58,7 @@ CREATE TABLE host (
     relay boolean NOT NULL DEFAULT false,     -- its listHosts names hosts, its listRepos is a cross-check
     found_by text NOT NULL,                   -- the relay that named it, settings, or document
     found_at timestamptz NOT NULL DEFAULT now(),
+    named_at timestamptz,                     -- of a relay: when its list of hosts was last read whole
     accounts bigint,                          -- as a relay said, like the next
     status text,
     cursor text NOT NULL DEFAULT '',          -- of the next page of the listing begun last; '': the first
@@ -85,11 +87,14 @@ CREATE TABLE listing_gap (
     PRIMARY KEY (origin, after_cursor)
 );
 
--- One row: of which epoch the queue is. Of another one, everything unfinished is queued again.
+-- One row: of which epoch the queue is (of another one, everything unfinished is queued again), and
+-- the last census.
 CREATE TABLE queue (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     epoch text NOT NULL DEFAULT '',
-    swept_at timestamptz
+    swept_at timestamptz,
+    census jsonb,
+    census_at timestamptz
 );
 INSERT INTO queue DEFAULT VALUES;
 
@@ -108,6 +113,10 @@ SELECT
     ) AS failed,
     (SELECT count(*) FROM host WHERE NOT relay) AS hosts,
     (SELECT count(*) FROM host WHERE failures >= 3) AS unreachable_hosts,
+    -- Still to be listed, or to be asked which hosts there are.
+    (SELECT count(*) FROM host
+     WHERE failures < 3 AND status IS DISTINCT FROM 'banned'
+        AND (began_at IS NOT NULL OR next_at <= now() OR (relay AND named_at IS NULL))) AS hosts_due,
     (SELECT count(*) FROM host WHERE NOT relay AND done_at IS NOT NULL) AS listed_hosts,
     (SELECT count(*) FROM listing_gap) AS listing_gaps
 FROM (
