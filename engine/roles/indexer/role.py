@@ -88,6 +88,7 @@ class IndexerRole(KeepTrying):
             logger.info("claiming shards")
             async with postgres.translated_errors():
                 built = await tables.load(conn, settings)
+                await tables.count_quotes(conn, settings)
                 share = partial(self._members.share, conn, built.sql)
                 claiming = leases.claim(conn, built.sql, self._name, share)
                 lease = await _unless_stopped(claiming, stop)

@@ -6,6 +6,7 @@ tables while an indexer waits for its turn.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from engine.collections.statements import Statements
     from engine.settings import Settings
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,22 @@ async def load(conn: asyncpg.Connection[Any], settings: Settings) -> Tables:
         deletions=sql.load("deletions", state=settings.database_state_schema),
         removals=removal.of_plan(plan),
     )
+
+
+async def count_quotes(conn: asyncpg.Connection[Any], settings: Settings) -> None:
+    """Know how often each CID is quoted, also in a database that held quotes before us.
+
+    Cheap once it is known. Before any of our quotes is written, so before shards are claimed:
+    the data plane counts quotes by CID and has no index on it.
+
+    Raises:
+        StoreError: Postgres failed.
+    """
+    state = settings.database_state_schema
+    statements = sql.load("quote_count", state=state)
+    async with conn.transaction():
+        await conn.execute(statements["quote_count_lock"], f"headrace {state} quote_count")
+        done = await conn.execute(statements["quote_count_fill"])
+    counted = int(done.rpartition(" ")[2])
+    if counted:
+        logger.info("counted the quotes that were here before: they name %d CIDs", counted)
