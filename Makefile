@@ -5,6 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Of `make test`: how many processes; each has servers of its own.
+TEST_WORKERS ?= 2
+
 # Of `make fuzz`: how long each target runs, and which of them.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(sort $(basename $(notdir $(wildcard native/fuzz/fuzz_targets/*.rs))))
@@ -35,7 +38,7 @@ demo: setup                    ## a small network from nothing to rows in Postgr
 	$(BIN)/headrace demo
 
 test: setup native-test        ## all tests, against servers started from wheels
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile
 
 exact: setup                   ## the whole matrix of exactness: both recorded networks, cuts, repeats, kills, orders
 	$(BIN)/pytest -q tests/exact tests/system/test_crash_points.py
