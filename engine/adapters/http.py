@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +21,7 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver
 
+from engine.adapters.spool import Body, Sink, Spool
 from engine.errors import UpstreamError
 
 MAX_REDIRECTS = 5
@@ -33,6 +35,12 @@ CONNECTIONS = 256
 
 DNS_CACHE_SECONDS = 300
 
+ERROR_BYTES = 64 * 1024
+"""As much of an answer that is no success is kept by ``download``; the rest is not read."""
+
+SLOWEST_BYTES_A_SECOND = 64 * 1024
+"""A download may take its timeout, and longer only while it brings this much on average."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -42,6 +50,24 @@ class Response(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     url: str  # after redirects
+
+
+@dataclass(frozen=True)
+class Download:
+    """An answer whose body may be large. Whoever gets it closes ``body``."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: Body
+    url: str  # after redirects
+
+
+class Unreachable(UpstreamError):
+    """No answer at all: the host's state, whatever was asked for."""
+
+
+class TooLarge(UpstreamError):
+    """An answer beyond the limit; asking again will not help."""
 
 
 class ForbiddenAddress(OSError):
@@ -98,26 +124,83 @@ class Fetcher:
         Raises:
             UpstreamError: no answer within the limits. The message names the host.
         """
-        host = url[:100]
-        try:
-            host = urlsplit(url).hostname or host
-            async with asyncio.timeout(timeout_seconds):
-                return await self._follow(url, params, max_bytes)
-        except TimeoutError as error:
-            raise UpstreamError(f"{host}: no answer within {timeout_seconds:g} s") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UpstreamError(f"{host}: {_reason(error)}") from error
+        with _translated(url, timeout_seconds):
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._following(url, params) as (response, final),
+            ):
+                return Response(response.status, await _read(response, max_bytes), final)
 
-    async def _follow(self, url: str, params: Mapping[str, str] | None, limit: int) -> Response:
+    async def download(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        spool: Spool,
+        max_bytes: int,
+        timeout_seconds: float = 60.0,
+    ) -> Download:
+        """Fetch what may be large: into memory, or a file where ``spool`` says so.
+
+        Nothing is unpacked. The body of an answer that is no success is cut at ``ERROR_BYTES``.
+
+        Args:
+            url: http or https.
+            params: added to the URL's query.
+            spool: where bodies go.
+            max_bytes: a longer body is an error.
+            timeout_seconds: for the head, redirects included, and for any silence; the body may
+                take as long again, and longer while ``SLOWEST_BYTES_A_SECOND`` arrive.
+
+        Raises:
+            Unreachable: no answer, or none in time.
+            TooLarge: the body is longer than allowed.
+            UpstreamError: the body is cut off, too slow, or packed.
+        """
+        async with AsyncExitStack() as stack:
+            with _translated(url, timeout_seconds, Unreachable):
+                async with asyncio.timeout(timeout_seconds):
+                    following = self._following(url, params)
+                    response, final = await stack.enter_async_context(following)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            is_success = 200 <= response.status < 300
+            if is_success and headers.get("content-encoding", "identity") != "identity":
+                raise UpstreamError("a packed answer, which was not asked for")
+            limit = max_bytes if is_success else ERROR_BYTES
+            with _translated(url, timeout_seconds):
+                body = await _stream(response, spool, limit, timeout_seconds, is_success)
+            return Download(response.status, headers, body, final)
+
+    @asynccontextmanager
+    async def _following(
+        self, url: str, params: Mapping[str, str] | None
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
+        """The answer at the end of the redirects, and its URL as it was named."""
         for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(url).scheme not in ("http", "https"):
                 raise UpstreamError(f"not an http address: {url[:100]}")
             async with self._session.get(url, params=params, allow_redirects=False) as response:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
-                    return Response(response.status, await _read(response, limit), url)
+                    yield response, url
+                    return
             url, params = urljoin(str(response.url), location), None
         raise UpstreamError(f"more than {MAX_REDIRECTS} redirects, last to {url[:100]}")
+
+
+@contextmanager
+def _translated(
+    url: str, timeout_seconds: float, raised: type[UpstreamError] = UpstreamError
+) -> Iterator[None]:
+    """Every failure of the network as ``raised``; the message names the host."""
+    host = url[:100]
+    try:
+        host = urlsplit(url).hostname or host
+        yield
+    except TimeoutError as error:
+        raise raised(f"{host}: no answer within {timeout_seconds:g} s") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise raised(f"{host}: {_reason(error)}") from error
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -129,6 +212,28 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(body) > limit:
             raise UpstreamError(f"an answer of more than {limit} bytes")
     return bytes(body)
+
+
+async def _stream(
+    response: aiohttp.ClientResponse, spool: Spool, limit: int, patience: float, is_whole: bool
+) -> Body:
+    """Read the body; ``is_whole``: one that is longer than ``limit`` is an error, else cut."""
+    if is_whole and (response.content_length or 0) > limit:
+        raise TooLarge(f"an answer of {response.content_length} bytes, over {limit}")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with Sink(spool) as sink:
+        async with asyncio.timeout(patience) as timeout:
+            async for piece in response.content.iter_any():
+                room = limit - sink.size
+                if len(piece) > room and is_whole:
+                    raise TooLarge(f"an answer of more than {limit} bytes")
+                await sink.write(piece[:room])
+                if sink.size >= limit and not is_whole:
+                    break
+                earned = began + patience + sink.size / SLOWEST_BYTES_A_SECOND
+                timeout.reschedule(min(loop.time() + patience, earned))
+        return await sink.body()
 
 
 def _reason(error: BaseException) -> str:
@@ -144,16 +249,20 @@ async def open_fetcher(
     *,
     allow_private: bool = False,
     resolver: AbstractResolver | None = None,
+    connections: int = CONNECTIONS,
+    connections_per_host: int = CONNECTIONS_PER_HOST,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher on the running loop; its connections close with the context.
 
     Args:
         allow_private: turn the address guard off (``NETWORK_ALLOW_PRIVATE``).
         resolver: another source of addresses than the system's.
+        connections: at a time, at most.
+        connections_per_host: of one origin at a time, at most.
     """
     connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS,
-        limit_per_host=CONNECTIONS_PER_HOST,
+        limit=connections,
+        limit_per_host=connections_per_host,
         ttl_dns_cache=DNS_CACHE_SECONDS,
         dns_cache_max_size=10_000,
         resolver=resolver,
