@@ -7,6 +7,8 @@ calls on a single short text.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from engine import _native
 
 VERSION: str = _native.VERSION
@@ -177,14 +179,31 @@ no entry had one), and the ops by outcome: ``applied``, ``duplicate``, ``filtere
 ``no_effect:WORD``, ``rejected:WORD``; over all it sums to the batch's ``ops``.
 """
 
-Repo = _native.Repo
-"""A repository export that is whole and consistent; `read_repo` makes it.
+Export = _native.Export
+"""A repository export that is whole and consistent; `read_repo` makes it. Immutable.
 
 ``did``, ``rev`` (None in commits of version 2), ``version``, ``cid`` (of the commit), ``data``
 (root of the tree), ``prev``, ``sig`` and ``signed`` (the bytes that ``sig`` signs) are the
-commit's. ``len()`` counts the records, ``nodes`` the blocks of the tree. ``leaves()`` copies
-every record: (key, CID, DAG-CBOR) in ascending key order. ``signed_by(did_key)`` tells whether
-that key made the signature; a text that is no key made none. CIDs are binary.
+commit's; ``length`` is in bytes. ``len()`` counts the records, ``nodes`` the blocks of the tree,
+``blocks`` all different ones. ``leaves()`` copies every record: (key, CID, DAG-CBOR) in ascending
+key order. ``signed_by(did_key)`` tells whether that key made the signature; a text that is no key
+made none. CIDs are binary.
+
+``slices(...)`` begins to cut it into stream entries, ``closing(fetch_id)`` is the entry that comes
+after them; both raise ``ValueError`` for a commit without a rev.
+"""
+
+Slices = _native.Slices
+"""The slices of an `Export`, made one by one in key order; an iterator for one caller.
+
+Each is (events, entry): what it weighs against the high water mark, and a ``wire.Slice`` as
+bytes. ``max_bytes`` bounds keys and blocks in one slice, ``max_records`` their number; a larger
+record has a slice of its own, which goes to the dead letters if no commit could have carried it.
+Records outside of ``collections`` (all, if empty) are not decoded or copied. An export without
+records is one empty slice.
+
+``records``, ``filtered`` and ``rejected`` count those of the slices made so far; after the last
+they sum to the export's ``len()``. Raises ``OSError`` where the file was changed meanwhile.
 """
 
 RepoFault = _native.RepoFault
@@ -196,14 +215,23 @@ fetch it again. ``hash`` is a block that is not what its CID says. ``car``, ``co
 """
 
 
-def read_repo(export: bytes) -> Repo | RepoFault:
-    """Check a whole ``getRepo`` response: hashes, commit, tree, and that every record is there.
+def read_repo(source: bytes | Path) -> Export | RepoFault:
+    """Prove a whole ``getRepo`` response: hashes, commit, tree, and that every record is there.
 
-    The signature is left to `Repo.signed_by`, for the key comes from the DID document. Rules
-    from the repository specification; commits of version 2 are read too. The result keeps
-    ``export`` alive and holds nothing of it twice but the keys.
+    The signature is left to `Export.signed_by`, for the key comes from the DID document. Rules
+    from the repository specification; blocks may come in any order, commits of version 2 are
+    read too. The GIL is released.
+
+    Args:
+        source: The response, which the result keeps alive; or a file that holds it, which stays
+            open with the result and is read again for its records. Of a file only the
+            places of its blocks are held, 48 bytes each. It must not be changed meanwhile: that
+            is noticed, since every block is hashed again.
+
+    Raises:
+        OSError: The file cannot be read, or was changed while it was.
     """
-    return _native.read_repo(export)
+    return _native.read_repo(source)
 
 
 def did_key(kind: str, multibase: str) -> str | None:

@@ -10,7 +10,7 @@ use crate::cid::{self, Cid};
 use crate::read::Reader;
 
 /// A header carries two short fields and, in practice, one root.
-const MAX_HEADER_BYTES: u64 = 64 * 1024;
+pub(crate) const MAX_HEADER_BYTES: u64 = 64 * 1024;
 
 /// What a CAR may hold at most.
 #[derive(Clone, Copy, Debug)]
@@ -94,13 +94,13 @@ pub fn read(bytes: &[u8], limits: Limits) -> Result<Car<'_>, CarError> {
         return Err(CarError::TooBig);
     }
     let mut reader = Reader::new(bytes);
-    let roots = read_header(&mut reader)?;
+    let roots = read_header(read_section(&mut reader)?)?;
     let mut blocks = Vec::with_capacity(16);
     while !reader.is_empty() {
         if blocks.len() == limits.blocks {
             return Err(CarError::TooManyBlocks);
         }
-        let (cid, block) = read_block(&mut reader, limits.block_bytes)?;
+        let (cid, block) = read_block(read_section(&mut reader)?, limits.block_bytes)?;
         check_hash(cid, block)?;
         blocks.push((tail(cid), cid, block));
     }
@@ -129,11 +129,8 @@ fn read_section<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], CarError> {
     reader.take_u64(length).ok_or(CarError::Truncated)
 }
 
-fn read_block<'a>(
-    reader: &mut Reader<'a>,
-    max_bytes: usize,
-) -> Result<(Cid<'a>, &'a [u8]), CarError> {
-    let section = read_section(reader)?;
+/// A block and its CID, which is not yet compared.
+pub(crate) fn read_block(section: &[u8], max_bytes: usize) -> Result<(Cid<'_>, &[u8]), CarError> {
     let (cid, block) = Cid::parse(section).map_err(|_| CarError::Cid)?;
     if block.len() > max_bytes {
         return Err(CarError::BlockTooBig);
@@ -142,8 +139,7 @@ fn read_block<'a>(
 }
 
 /// The roots, if the header says version 1. Further fields are ignored.
-fn read_header<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cid<'a>>, CarError> {
-    let header = read_section(reader)?;
+pub(crate) fn read_header(header: &[u8]) -> Result<Vec<Cid<'_>>, CarError> {
     if header.len() as u64 > MAX_HEADER_BYTES {
         return Err(CarError::TooBig);
     }

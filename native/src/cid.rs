@@ -42,7 +42,24 @@ pub struct Multihash<'a> {
     pub digest: &'a [u8],
 }
 
+/// A CID that does not borrow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CidBuf(Box<[u8]>);
+
+impl CidBuf {
+    pub fn get(&self) -> Cid<'_> {
+        Cid(&self.0)
+    }
+}
+
 impl<'a> Cid<'a> {
+    /// The identity hash of nothing, which names no block of a repository.
+    pub(crate) const NONE: Self = Self(&[1, 0x55, 0, 0]);
+
+    pub fn to_buf(&self) -> CidBuf {
+        CidBuf(self.0.into())
+    }
+
     /// Read one CID from the front of `bytes`; also returns what follows it.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), CidError> {

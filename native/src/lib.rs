@@ -1,8 +1,8 @@
 //! The per-record half of Headrace.
 //!
-//! Everything here is a pure function of its arguments: no clock, no I/O, no
-//! threads. Bad input is an outcome (a value), never a panic. Only the modules
-//! under `py` know Python.
+//! Everything here is a pure function of its arguments: no clock, no threads, and no I/O
+//! but that an export may be read from a file ([`export::Source`]). Bad input is an outcome (a
+//! value), never a panic. Only the modules under `py` know Python.
 
 pub mod base58;
 pub mod batch;
@@ -13,6 +13,7 @@ pub mod crypto;
 pub mod dag_json;
 pub mod datetime;
 pub mod entry;
+pub mod export;
 pub mod filter;
 pub mod fold;
 pub mod frame;

@@ -56,18 +56,29 @@ pub enum Item<'a> {
     Stub { node: Cid<'a>, layer: u8 },
 }
 
-/// A node with its keys spelled out.
+/// A node as its block holds it: keys are checked, but not spelled out. So it is never larger
+/// than a constant times the block, though a few bytes of it may repeat a key of a kilobyte.
 #[derive(Debug)]
-struct Node<'a> {
-    left: Option<Cid<'a>>,
-    entries: Vec<Entry<'a>>,
+pub(crate) struct Node<'a> {
+    pub left: Option<Cid<'a>>,
+    pub entries: Vec<Entry<'a>>,
 }
 
 #[derive(Debug)]
-struct Entry<'a> {
-    key: String,
-    value: Cid<'a>,
-    right: Option<Cid<'a>>,
+pub(crate) struct Entry<'a> {
+    /// How much of the key before it in the node the key begins with.
+    pub prefix: usize,
+    pub suffix: &'a str,
+    pub value: Cid<'a>,
+    pub right: Option<Cid<'a>>,
+}
+
+impl Entry<'_> {
+    /// Makes `key`, the one before it in the node, this entry's.
+    pub fn spell(&self, key: &mut String) {
+        key.truncate(self.prefix);
+        key.push_str(self.suffix);
+    }
 }
 
 /// How high in the tree `key` stands.
@@ -114,71 +125,108 @@ pub fn walk<'a>(
     visit: impl FnMut(Item<'a>) -> Result<(), MstError>,
 ) -> Result<usize, MstError> {
     let bytes = block(root).ok_or_else(|| missing(root))?;
-    let mut walk = Walk {
-        block,
-        visit,
-        last: String::new(),
-        nodes: 0,
-    };
-    walk.node(bytes, None)?;
-    Ok(walk.nodes)
+    let mut progress = Progress::default();
+    descend(&mut Items { block, visit }, &mut progress, bytes, None)?;
+    Ok(progress.nodes)
 }
 
-struct Walk<B, V> {
+/// The walk over blocks that are all in memory.
+struct Items<B, V> {
     block: B,
     visit: V,
-    last: String,
-    nodes: usize,
 }
 
-impl<'a, B, V> Walk<B, V>
+impl<'a, B, V> Visitor<'a> for Items<B, V>
 where
     B: Fn(Cid<'a>) -> Option<&'a [u8]>,
     V: FnMut(Item<'a>) -> Result<(), MstError>,
 {
-    /// `expected` is the layer that the parent leaves to this node; the root chooses its own.
-    fn node(&mut self, bytes: &'a [u8], expected: Option<u8>) -> Result<(), MstError> {
-        let node = parse_node(bytes)?;
-        self.nodes += 1;
-        let layer = match (node.entries.first(), node.left, expected) {
-            (Some(first), _, _) => key_height(first.key.as_bytes()),
-            (None, Some(_), Some(layer)) => layer,
-            (None, None, None) => return Ok(()), // the empty tree
-            // A root that only leads downwards, a node that leads nowhere.
-            (None, _, _) => return Err(MstError::Empty),
-        };
-        if expected.is_some_and(|expected| expected != layer) {
-            return Err(MstError::Layer);
-        }
-        self.child(node.left, layer)?;
-        let mut first = true;
-        for entry in node.entries {
-            if !first && key_height(entry.key.as_bytes()) != layer {
-                return Err(MstError::Layer);
-            }
-            first = false;
-            if entry.key <= self.last {
-                return Err(MstError::Order(entry.key));
-            }
-            self.last.clone_from(&entry.key);
-            (self.visit)(Item::Leaf {
-                key: entry.key,
-                value: entry.value,
-                height: layer,
-            })?;
-            self.child(entry.right, layer)?;
-        }
-        Ok(())
+    type Error = MstError;
+
+    fn leaf(&mut self, key: &str, value: Cid<'a>, height: u8) -> Result<(), MstError> {
+        let key = key.to_owned();
+        (self.visit)(Item::Leaf { key, value, height })
     }
 
-    fn child(&mut self, link: Option<Cid<'a>>, parent: u8) -> Result<(), MstError> {
-        let Some(link) = link else { return Ok(()) };
-        let layer = parent.checked_sub(1).ok_or(MstError::Layer)?;
-        match (self.block)(link) {
-            Some(bytes) => self.node(bytes, Some(layer)),
-            None => (self.visit)(Item::Stub { node: link, layer }),
+    fn child(&mut self, node: Cid<'a>, layer: u8, progress: &mut Progress) -> Result<(), MstError> {
+        match (self.block)(node) {
+            Some(bytes) => descend(self, progress, bytes, Some(layer)),
+            None => (self.visit)(Item::Stub { node, layer }),
         }
     }
+}
+
+/// Who walks a tree: is told its leaves in key order, and finds its nodes.
+pub(crate) trait Visitor<'n> {
+    type Error: From<MstError>;
+
+    fn leaf(&mut self, key: &str, value: Cid<'n>, height: u8) -> Result<(), Self::Error>;
+
+    /// A subtree that must have this layer: find its block and [`descend`] into it.
+    fn child(
+        &mut self,
+        node: Cid<'n>,
+        layer: u8,
+        progress: &mut Progress,
+    ) -> Result<(), Self::Error>;
+}
+
+/// How far a walk has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    last: String,
+    pub nodes: usize,
+}
+
+/// Walks the subtree of one node. `expected` is the layer that the parent leaves to it; the root
+/// chooses its own.
+pub(crate) fn descend<'n, V: Visitor<'n>>(
+    visitor: &mut V,
+    progress: &mut Progress,
+    bytes: &'n [u8],
+    expected: Option<u8>,
+) -> Result<(), V::Error> {
+    let mut key = String::new();
+    let node = parse_node(bytes, &mut key)?;
+    progress.nodes += 1;
+    key.clear();
+    let layer = match (node.entries.first(), node.left, expected) {
+        (Some(first), _, _) => key_height(first.suffix.as_bytes()),
+        (None, Some(_), Some(layer)) => layer,
+        (None, None, None) => return Ok(()), // the empty tree
+        // A root that only leads downwards, a node that leads nowhere.
+        (None, _, _) => return Err(MstError::Empty.into()),
+    };
+    if expected.is_some_and(|expected| expected != layer) {
+        return Err(MstError::Layer.into());
+    }
+    below(visitor, progress, node.left, layer)?;
+    let mut first = true;
+    for entry in node.entries {
+        entry.spell(&mut key);
+        if !first && key_height(key.as_bytes()) != layer {
+            return Err(MstError::Layer.into());
+        }
+        first = false;
+        if key <= progress.last {
+            return Err(MstError::Order(key).into());
+        }
+        progress.last.clone_from(&key);
+        visitor.leaf(&key, entry.value, layer)?;
+        below(visitor, progress, entry.right, layer)?;
+    }
+    Ok(())
+}
+
+fn below<'n, V: Visitor<'n>>(
+    visitor: &mut V,
+    progress: &mut Progress,
+    link: Option<Cid<'n>>,
+    parent: u8,
+) -> Result<(), V::Error> {
+    let Some(link) = link else { return Ok(()) };
+    let layer = parent.checked_sub(1).ok_or(MstError::Layer)?;
+    visitor.child(link, layer, progress)
 }
 
 /// The nodes by which a receiver can check, from the new tree alone, what became of `keys`.
@@ -200,16 +248,28 @@ pub fn covering_proof<'a>(
                 return Err(MstError::Order((*key).to_owned()));
             }
             seen.push(cid);
-            let node = parse_node(block(cid).ok_or_else(|| missing(cid))?)?;
+            let mut spelled = String::new();
+            let node = parse_node(block(cid).ok_or_else(|| missing(cid))?, &mut spelled)?;
             if !proof.contains(&cid) {
                 proof.push(cid);
             }
-            let below = node.entries.partition_point(|entry| *entry.key < **key);
+            spelled.clear();
+            let mut found = false;
+            let mut smaller = |entry: &Entry<'_>| {
+                entry.spell(&mut spelled);
+                found = spelled == *key;
+                *spelled < **key
+            };
+            let below = node
+                .entries
+                .iter()
+                .take_while(|entry| smaller(entry))
+                .count();
             let before = match below.checked_sub(1) {
                 Some(index) => node.entries.get(index).and_then(|entry| entry.right),
                 None => node.left,
             };
-            let at = node.entries.get(below).filter(|entry| entry.key == *key);
+            let at = node.entries.get(below).filter(|_| found);
             let after = at.and_then(|entry| entry.right);
             pending.extend(after.into_iter().chain(before));
         }
@@ -221,14 +281,15 @@ pub(crate) fn missing(cid: Cid<'_>) -> MstError {
     MstError::Missing(cid.to_string())
 }
 
-/// Reads `{e: [{k, p, t, v}], l}`; all fields must be there, no others.
-fn parse_node(bytes: &[u8]) -> Result<Node<'_>, MstError> {
+/// Reads `{e: [{k, p, t, v}], l}`; all fields must be there, no others. `key` is room to
+/// spell keys in, empty at first.
+pub(crate) fn parse_node<'a>(bytes: &'a [u8], key: &mut String) -> Result<Node<'a>, MstError> {
     let mut decoder = Decoder::new(bytes);
     let (mut left, mut entries) = (None, None);
     for _ in 0..decoder.map_start()? {
         match decoder.key()?.as_ref() {
             "l" if left.is_none() => left = Some(link(&decoder.value()?)?),
-            "e" if entries.is_none() => entries = Some(parse_entries(&mut decoder)?),
+            "e" if entries.is_none() => entries = Some(parse_entries(&mut decoder, key)?),
             _ => return Err(MstError::Shape),
         }
     }
@@ -240,22 +301,25 @@ fn parse_node(bytes: &[u8]) -> Result<Node<'_>, MstError> {
     }
 }
 
-fn parse_entries<'a>(decoder: &mut Decoder<'a>) -> Result<Vec<Entry<'a>>, MstError> {
+fn parse_entries<'a>(
+    decoder: &mut Decoder<'a>,
+    key: &mut String,
+) -> Result<Vec<Entry<'a>>, MstError> {
     if !decoder.at_list() {
         return Err(MstError::Shape);
     }
-    // Not reserved by the claim: an entry is far longer in memory than in the block.
+    // Not reserved by the claim: an entry is longer in memory than an item must be.
     let mut entries: Vec<Entry<'a>> = Vec::new();
     for _ in 0..decoder.list_start()? {
-        let previous = entries.last().map_or("", |entry| &entry.key);
-        let entry = parse_entry(decoder, previous)?;
+        let entry = parse_entry(decoder, key)?;
         entries.push(entry);
     }
     decoder.end();
     Ok(entries)
 }
 
-fn parse_entry<'a>(decoder: &mut Decoder<'a>, previous: &str) -> Result<Entry<'a>, MstError> {
+/// Reads an entry; `key` is the one before it in the node and becomes the entry's.
+fn parse_entry<'a>(decoder: &mut Decoder<'a>, key: &mut String) -> Result<Entry<'a>, MstError> {
     let (mut suffix, mut prefix, mut right, mut value) = (None, None, None, None);
     for _ in 0..decoder.map_start()? {
         match decoder.key()?.as_ref() {
@@ -271,21 +335,27 @@ fn parse_entry<'a>(decoder: &mut Decoder<'a>, previous: &str) -> Result<Entry<'a
     else {
         return Err(MstError::Shape);
     };
-    let shared = usize::try_from(prefix)
+    let prefix = usize::try_from(prefix)
         .ok()
-        .and_then(|prefix| previous.get(..prefix))
+        .filter(|prefix| *prefix <= key.len())
         .ok_or(MstError::Prefix)?;
-    let rest = previous.as_bytes().get(shared.len());
+    let rest = key.as_bytes().get(prefix);
     if rest.is_some() && rest == suffix.first() {
         return Err(MstError::Prefix);
     }
-    let mut key = String::with_capacity(shared.len() + suffix.len());
-    key.push_str(shared);
-    key.push_str(std::str::from_utf8(suffix).map_err(|_| MstError::Key)?);
-    if !is_valid_key(key.as_bytes()) {
-        return Err(MstError::Key);
+    let suffix = std::str::from_utf8(suffix).map_err(|_| MstError::Key)?;
+    let entry = Entry {
+        prefix,
+        suffix,
+        value,
+        right,
+    };
+    entry.spell(key);
+    if is_valid_key(key.as_bytes()) {
+        Ok(entry)
+    } else {
+        Err(MstError::Key)
     }
-    Ok(Entry { key, value, right })
 }
 
 fn link<'a>(value: &Value<'a>) -> Result<Option<Cid<'a>>, MstError> {

@@ -191,11 +191,15 @@ fn other_fields_and_shapes_are_refused() {
             MstError::Cbor(CborError::Trailing),
         ),
     ] {
-        assert_eq!(parse_node(block).unwrap_err(), error, "{block:?}");
+        assert_eq!(
+            parse_node(block, &mut String::new()).unwrap_err(),
+            error,
+            "{block:?}"
+        );
     }
     // A claimed count does not allocate: the first absent entry ends the reading.
     let claim = b"\xa2\x61e\x9b\x7f\xff\xff\xff\xff\xff\xff\xff\x61l\xf6";
-    assert!(parse_node(claim).is_err());
+    assert!(parse_node(claim, &mut String::new()).is_err());
 }
 
 #[test]

@@ -1,27 +1,14 @@
-//! A repository as `com.atproto.sync.getRepo` exports it: commit, tree, records.
-//!
-//! [`read`] answers whether the export is whole and consistent: every block matches its
-//! CID, the tree has its one possible shape, every record that it names is there. A CAR has
-//! no length of its own, so one that was cut between two blocks reads well; only the tree
-//! tells that something is absent. Who signed is asked separately ([`Commit::signed_by`]),
-//! because the key comes from elsewhere and may have to be fetched again.
+//! The signed root of a repository, and what an export of one can fail by.
 
 use std::borrow::Cow;
 
-use crate::car::{self, Car, CarError, Limits};
+use crate::car::CarError;
 use crate::cbor::{CborError, Decoder, Value};
-use crate::cid::Cid;
-use crate::crypto::PublicKey;
-use crate::mst::{self, Item, MstError};
+use crate::cid::{Cid, CidBuf};
+use crate::mst::MstError;
 use crate::syntax::{is_did, is_tid};
 use crate::tree::write_head;
 
-/// What one export may hold. Memory follows the bytes that the caller already has.
-pub const LIMITS: Limits = Limits {
-    bytes: usize::MAX,
-    block_bytes: 8 * 1024 * 1024,
-    blocks: usize::MAX,
-};
 /// The current commit format, and the one before it, which had no `rev`.
 const VERSIONS: [i64; 2] = [3, 2];
 /// A commit has six fields; more are kept, within reason.
@@ -65,90 +52,21 @@ impl RepoError {
 
 /// The signed root of a repository.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Commit<'a> {
-    pub did: Cow<'a, str>,
+pub struct Commit {
+    pub did: String,
     pub version: i64,
     /// A TID; version 2 has none.
-    pub rev: Option<Cow<'a, str>>,
+    pub rev: Option<String>,
     /// Root of the tree.
-    pub data: Cid<'a>,
-    pub prev: Option<Cid<'a>>,
-    pub sig: &'a [u8],
+    pub data: CidBuf,
+    pub prev: Option<CidBuf>,
+    pub sig: Vec<u8>,
     /// What `sig` signs: the commit without it, keys in DAG-CBOR order.
     pub signed: Vec<u8>,
 }
 
-impl Commit<'_> {
-    /// Whether `key` made the signature.
-    pub fn signed_by(&self, key: &PublicKey) -> bool {
-        key.verify(&self.signed, self.sig)
-    }
-}
-
-/// One record, at its place in key order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Leaf<'a> {
-    /// `collection/record key`.
-    pub key: String,
-    pub cid: Cid<'a>,
-    /// DAG-CBOR as stored; its hash is checked, its content is not.
-    pub record: &'a [u8],
-}
-
-/// A whole, consistent repository. Everything but the keys borrows from the CAR.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Repo<'a> {
-    pub cid: Cid<'a>,
-    pub commit: Commit<'a>,
-    /// In ascending key order.
-    pub leaves: Vec<Leaf<'a>>,
-    /// How many blocks the tree has.
-    pub nodes: usize,
-}
-
-/// Reads and checks an export. The signature is not checked.
-pub fn read(bytes: &[u8], limits: Limits) -> Result<Repo<'_>, RepoError> {
-    let car = car::read(bytes, limits)?;
-    let cid = *car.roots.first().ok_or(RepoError::NoRoot)?;
-    let commit = read_commit(find(&car, cid)?)?;
-    let mut leaves = Vec::new();
-    let mut absent = None;
-    let nodes = mst::walk(
-        commit.data,
-        |cid| car.get(cid),
-        |item| match item {
-            Item::Stub { node, .. } => Err(mst::missing(node)),
-            Item::Leaf { key, value, .. } => {
-                match car.get(value) {
-                    Some(record) => leaves.push(Leaf {
-                        key,
-                        cid: value,
-                        record,
-                    }),
-                    None => absent = absent.or(Some(value)),
-                }
-                Ok(())
-            }
-        },
-    )?;
-    if let Some(cid) = absent {
-        return Err(RepoError::Missing(cid.to_string()));
-    }
-    Ok(Repo {
-        cid,
-        commit,
-        leaves,
-        nodes,
-    })
-}
-
-fn find<'a>(car: &Car<'a>, cid: Cid<'_>) -> Result<&'a [u8], RepoError> {
-    car.get(cid)
-        .ok_or_else(|| RepoError::Missing(cid.to_string()))
-}
-
 /// Reads a commit block of version 2 or 3; fields that are not known are only signed.
-pub fn read_commit(block: &[u8]) -> Result<Commit<'_>, RepoError> {
+pub fn read_commit(block: &[u8]) -> Result<Commit, RepoError> {
     let mut decoder = Decoder::new(block);
     let count = decoder.map_start()?;
     if count > MAX_COMMIT_FIELDS {
@@ -174,7 +92,7 @@ pub fn read_commit(block: &[u8]) -> Result<Commit<'_>, RepoError> {
     decoder.finish()?;
     let fields = Value::Map(fields);
     let text = |name| match fields.get(name) {
-        Some(Value::Text(text)) => Some(text.clone()),
+        Some(Value::Text(text)) => Some(text.clone().into_owned()),
         _ => None,
     };
     let version = fields.get("version").and_then(Value::as_int);
@@ -192,11 +110,17 @@ pub fn read_commit(block: &[u8]) -> Result<Commit<'_>, RepoError> {
     };
     let prev = match fields.get("prev") {
         None | Some(Value::Null) => None,
-        Some(Value::Link(cid)) => Some(*cid),
+        Some(Value::Link(cid)) => Some(cid.to_buf()),
         Some(_) => return Err(RepoError::CommitField("prev")),
     };
-    let data = fields.get("data").and_then(Value::as_link);
-    let sig = fields.get("sig").and_then(Value::as_bytes);
+    let data = fields
+        .get("data")
+        .and_then(Value::as_link)
+        .map(|cid| Cid::to_buf(&cid));
+    let sig = fields
+        .get("sig")
+        .and_then(Value::as_bytes)
+        .map(<[u8]>::to_vec);
     Ok(Commit {
         did: did.ok_or(RepoError::CommitField("did"))?,
         version,
@@ -222,4 +146,4 @@ fn without_signature(mut entries: Vec<(&str, &[u8])>) -> Vec<u8> {
 
 #[cfg(test)]
 #[path = "repo_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,22 @@ def parse(data: bytes) -> Car:
         blocks.append((section[:CID_BYTES], section[CID_BYTES:]))
         ends.append(at)
     return Car(header["roots"], blocks, ends)
+
+
+def write(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A CAR of these blocks, in this order."""
+    header = libipld.encode_dag_cbor({"roots": [root], "version": 1})
+    sections = [header, *(cid + block for cid, block in blocks)]
+    return b"".join(varint(len(section)) + section for section in sections)
+
+
+def varint(number: int) -> bytes:
+    """A length as it stands before a section."""
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
 
 
 def cid_of(block: bytes) -> bytes:

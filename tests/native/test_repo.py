@@ -37,9 +37,9 @@ def interop(shared: Path, name: str) -> bytes:
     return (shared / "interop/repos" / name).read_bytes()
 
 
-def whole(export: bytes) -> codec.Repo:
+def whole(export: bytes) -> codec.Export:
     repo = codec.read_repo(export)
-    assert isinstance(repo, codec.Repo), repo
+    assert isinstance(repo, codec.Export), repo
     return repo
 
 

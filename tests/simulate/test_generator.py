@@ -186,7 +186,7 @@ def test_exports_verify_and_hold_what_the_frames_left(network: Network) -> None:
             assert network.car_error(entry["did"]) is not None
             continue
         repo = codec.read_repo(path.read_bytes())
-        assert isinstance(repo, codec.Repo), repo
+        assert isinstance(repo, codec.Export), repo
         assert (repo.did, repo.rev) == (entry["did"], entry["rev"])
         assert libipld.encode_cid(repo.cid) == entry["head"]
         assert repo.signed_by(key_of(network, entry["did"]))
@@ -240,7 +240,7 @@ def test_repositories_stop_growing(monkeypatch: pytest.MonkeyPatch) -> None:
         export = network.export(entry["did"])
         if export is not None:
             repo = codec.read_repo(export)
-            assert isinstance(repo, codec.Repo)
+            assert isinstance(repo, codec.Export)
             assert len(repo) < 30
     assert 0 < network.frames.first < len(network.frames)
 

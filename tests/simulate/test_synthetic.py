@@ -148,7 +148,7 @@ async def test_each_pds_has_its_own_repositories(server: Server) -> None:
         status, export, _ = await fetch(f"http://{host}", method)
         repo = codec.read_repo(export)
         assert status == 200
-        assert isinstance(repo, codec.Repo)
+        assert isinstance(repo, codec.Export)
         assert repo.did == dids[-1]
         assert await fetch(server.url, method) == (200, export, f"http://{host}/{method}")
         other = next(h for h in hosts if h != host)

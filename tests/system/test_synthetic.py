@@ -30,7 +30,7 @@ def expected(network: simulate.Synthetic) -> tuple[dict[str, str], set[str]]:
     bad: set[str] = set()
     for account in network._accounts.values():
         repo = codec.read_repo(account.repo.export())
-        assert isinstance(repo, codec.Repo), repo
+        assert isinstance(repo, codec.Export), repo
         for path, cid, record in repo.leaves():
             collection = path.partition("/")[0]
             uri = f"at://{account.did}/{path}"

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use _native::car;
 use _native::cid::Cid;
 use _native::crypto::{Curve, PrivateKey, PublicKey};
-use _native::repo::{self, Repo, RepoError};
+use _native::entry::Entry;
+use _native::export::{Export, OpenError, Options, Slices, Source, LIMITS};
+use _native::repo::RepoError;
 use _native::tree::{self, NodeCid};
 
 use crate::tape::Tape;
@@ -30,12 +32,10 @@ pub fn check(data: &[u8]) -> Verdict {
 }
 
 fn any_bytes(data: &[u8]) -> Verdict {
-    let read = heap::bounded(cbor::NESTING_BYTES, EACH, data.len(), || {
-        repo::read(data, repo::LIMITS)
-    });
+    let read = heap::bounded(cbor::NESTING_BYTES, EACH, data.len(), || open(data));
     match read {
-        Ok(repo) => {
-            is_sound(&repo);
+        Ok(export) => {
+            is_sound(&export);
             Verdict::Accepted
         }
         Err(error) => {
@@ -45,18 +45,85 @@ fn any_bytes(data: &[u8]) -> Verdict {
     }
 }
 
-fn is_sound(repo: &Repo<'_>) {
-    let pairs = repo.leaves.iter().map(|leaf| (leaf.key.as_str(), leaf.cid));
+fn open(data: &[u8]) -> Result<Export<&[u8]>, RepoError> {
+    Export::open(Source::Bytes(data), LIMITS).map_err(|error| match error {
+        OpenError::Fault(fault) => fault,
+        OpenError::Io(error) => panic!("bytes are not read from a file: {error}"),
+    })
+}
+
+type Leaves = Vec<(String, Vec<u8>, Vec<u8>)>;
+
+fn is_sound(export: &Export<&[u8]>) -> Leaves {
+    let mut leaves = Vec::new();
+    let walked = export.each_leaf(|key, cid, record| {
+        assert_eq!(car::check_hash(cid, record), Ok(()));
+        leaves.push((key.to_owned(), cid.as_bytes().to_vec(), record.to_vec()));
+    });
+    walked.expect("bytes that do not change");
+    assert_eq!(leaves.len(), export.leaves);
+    let exact = |cid| Cid::exact(cid).expect("a CID");
+    let pairs = leaves
+        .iter()
+        .map(|(key, cid, _)| (key.as_str(), exact(cid)));
     let mut nodes = 0;
     let root = tree::build(pairs, |_, _| nodes += 1).expect("leaves of a tree");
     // Another hash or codec of the root's CID names the same content.
-    if repo.commit.data.as_bytes().starts_with(&root[..4]) {
-        assert_eq!(repo.commit.data.as_bytes(), root);
-        assert_eq!(repo.nodes, nodes);
+    let data = export.commit.data.get();
+    if data.as_bytes().starts_with(&root[..4]) {
+        assert_eq!(data.as_bytes(), root);
+        assert_eq!(export.nodes, nodes);
     }
-    for leaf in &repo.leaves {
-        assert_eq!(car::check_hash(leaf.cid, leaf.record), Ok(()));
+    slices_hold(export, &leaves);
+    leaves
+}
+
+/// The slices of an export hold its leaves, each once and in its range, filtered or carried.
+fn slices_hold(export: &Export<&[u8]>, leaves: &Leaves) {
+    let mut slices = Slices::new(Options {
+        fetch_id: 1,
+        notify: false,
+        collections: vec!["app.bsky.feed.like".to_owned()],
+        max_bytes: 200,
+        max_records: 1 + leaves.len() / 3,
+    });
+    let mut left = leaves.as_slice();
+    let mut after: Option<String> = None;
+    let mut entry = Vec::new();
+    while let Some(events) = slices.next(export, &mut entry).expect("bytes") {
+        let Ok(Entry::Slice(slice)) = Entry::decode(&entry) else {
+            panic!("not a slice");
+        };
+        assert_eq!(slice.after, after.as_deref());
+        assert_eq!(events, slice.records.len().max(1));
+        let within = |key: &str| slice.through.is_none_or(|through| key <= through);
+        let (own, rest) = left.split_at(left.partition_point(|(key, _, _)| within(key)));
+        let (carried, filtered): (Vec<_>, Vec<_>) = own
+            .iter()
+            .partition(|(key, _, _)| key.starts_with("app.bsky.feed.like/"));
+        assert_eq!(
+            slice.filtered,
+            i64::try_from(filtered.len()).expect("a count")
+        );
+        assert_eq!(slice.records.len() + slice.rejected.len(), carried.len());
+        for (record, (key, cid, bytes)) in slice.records.iter().zip(&carried) {
+            if slice.rejected.is_empty() {
+                assert_eq!(
+                    (record.path, record.cid.as_bytes()),
+                    (key.as_str(), &cid[..])
+                );
+                assert_eq!(record.record, bytes);
+            }
+        }
+        after = slice.through.map(str::to_owned);
+        left = rest;
+        entry.clear();
+        if after.is_none() {
+            break;
+        }
     }
+    assert!(left.is_empty() && after.is_none());
+    assert_eq!(slices.next(export, &mut entry).expect("bytes"), None);
 }
 
 type Section = (NodeCid, Vec<u8>);
@@ -164,31 +231,29 @@ fn any_content(tape: &mut Tape<'_>) -> Verdict {
         }
         _ => Some(""),
     };
-    let read = repo::read(&damaged, repo::LIMITS);
+    let read = open(&damaged);
     let kind = read.as_ref().err().map_or("", RepoError::kind);
     assert!(
         expected.is_none_or(|expected| expected == kind),
         "{expected:?}, but {kind}"
     );
-    let Ok(repo) = read else {
+    let Ok(read) = read else {
         return Verdict::Rejected;
     };
-    is_sound(&repo);
-    let found: BTreeMap<String, Vec<u8>> = repo
-        .leaves
-        .iter()
-        .map(|leaf| (leaf.key.clone(), leaf.record.to_vec()))
+    let found: BTreeMap<String, Vec<u8>> = is_sound(&read)
+        .into_iter()
+        .map(|(key, _, record)| (key, record))
         .collect();
-    let commit = &repo.commit;
     let (_, public) = keys();
     let other = PrivateKey::from_bytes(Curve::K256, &[8; 32]).and_then(|key| key.public());
-    assert!(!commit.signed_by(&other.expect("a key")));
+    assert!(!read.signed_by(&other.expect("a key")));
     // A changed root may name another block, which then is no commit.
     assert_eq!(found, records);
+    let commit = &read.commit;
     assert_eq!(
-        (commit.did.as_ref(), commit.rev.as_deref()),
+        (commit.did.as_str(), commit.rev.as_deref()),
         (DID, Some(REV))
     );
-    assert!(commit.signed_by(&public));
+    assert!(read.signed_by(&public));
     Verdict::Accepted
 }

@@ -3,6 +3,7 @@
 //! Calls are coarse and release the GIL; what crosses is bytes. Bad data comes back
 //! as data, only misuse raises. `engine/core/codec.py` is the one importer.
 
+mod export;
 mod fold;
 mod frames;
 mod lexicon;
@@ -17,5 +18,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     frames::register(module)?;
     fold::register(module)?;
     repo::register(module)?;
+    export::register(module)?;
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! Keys, signatures, trees and repository exports for Python.
+//! Keys, signatures and trees for Python.
 
 #![allow(clippy::needless_pass_by_value)] // arguments are handed over by Python
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,7 +13,7 @@ use crate::car;
 use crate::cid::Cid;
 use crate::crypto::{Curve, PrivateKey, PublicKey};
 use crate::mst::covering_proof;
-use crate::repo::{self, RepoError};
+use crate::repo::RepoError;
 use crate::tree::{self, Operation};
 
 /// Why bytes are no repository or no tree: an outcome, not an exception.
@@ -38,125 +37,6 @@ impl From<RepoError> for RepoFault {
             detail: error.to_string(),
         }
     }
-}
-
-/// A leaf by its places in the export, so that the export is held once.
-struct StoredLeaf {
-    key: String,
-    cid: Range<usize>,
-    record: Range<usize>,
-}
-
-/// A whole, consistent repository export.
-#[pyclass(frozen, module = "engine._native")]
-pub struct Repo {
-    export: PyBackedBytes,
-    leaves: Vec<StoredLeaf>,
-    signed: Vec<u8>,
-    sig: Vec<u8>,
-    cid: Vec<u8>,
-    data: Vec<u8>,
-    prev: Option<Vec<u8>>,
-    #[pyo3(get)]
-    did: String,
-    #[pyo3(get)]
-    version: i64,
-    #[pyo3(get)]
-    rev: Option<String>,
-    #[pyo3(get)]
-    nodes: usize,
-}
-
-#[pymethods]
-impl Repo {
-    #[getter]
-    fn cid<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.cid)
-    }
-
-    #[getter]
-    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.data)
-    }
-
-    #[getter]
-    fn prev<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        Some(PyBytes::new(py, self.prev.as_deref()?))
-    }
-
-    #[getter]
-    fn sig<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.sig)
-    }
-
-    #[getter]
-    fn signed<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.signed)
-    }
-
-    fn signed_by(&self, py: Python<'_>, key: &str) -> bool {
-        py.detach(|| {
-            PublicKey::from_did_key(key).is_ok_and(|key| key.verify(&self.signed, &self.sig))
-        })
-    }
-
-    fn __len__(&self) -> usize {
-        self.leaves.len()
-    }
-
-    fn leaves<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> Vec<(&str, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        let bytes = |range: &Range<usize>| {
-            PyBytes::new(py, self.export.get(range.clone()).unwrap_or_default())
-        };
-        self.leaves
-            .iter()
-            .map(|leaf| (leaf.key.as_str(), bytes(&leaf.cid), bytes(&leaf.record)))
-            .collect()
-    }
-}
-
-/// Where `part`, a slice of `whole`, lies in it.
-fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    start..start.wrapping_add(part.len())
-}
-
-#[derive(IntoPyObject)]
-enum RepoOutcome {
-    Whole(Repo),
-    Fault(RepoFault),
-}
-
-#[pyfunction]
-fn read_repo(py: Python<'_>, export: PyBackedBytes) -> RepoOutcome {
-    py.detach(|| {
-        let repo = match repo::read(&export, repo::LIMITS) {
-            Ok(repo) => repo,
-            Err(error) => return RepoOutcome::Fault(error.into()),
-        };
-        let commit = repo.commit;
-        let leaves = repo.leaves.into_iter().map(|leaf| StoredLeaf {
-            cid: place(&export, leaf.cid.as_bytes()),
-            record: place(&export, leaf.record),
-            key: leaf.key,
-        });
-        RepoOutcome::Whole(Repo {
-            leaves: leaves.collect(),
-            sig: commit.sig.to_vec(),
-            cid: repo.cid.as_bytes().to_vec(),
-            data: commit.data.as_bytes().to_vec(),
-            prev: commit.prev.map(|prev| prev.as_bytes().to_vec()),
-            did: commit.did.into_owned(),
-            version: commit.version,
-            rev: commit.rev.map(std::borrow::Cow::into_owned),
-            nodes: repo.nodes,
-            signed: commit.signed,
-            export,
-        })
-    })
 }
 
 fn curve(algorithm: &str) -> PyResult<Curve> {
@@ -296,9 +176,7 @@ fn mst_proof<'py>(
 }
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Repo>()?;
     module.add_class::<RepoFault>()?;
-    module.add_function(wrap_pyfunction!(read_repo, module)?)?;
     module.add_function(wrap_pyfunction!(did_key, module)?)?;
     module.add_function(wrap_pyfunction!(verify_signature, module)?)?;
     module.add_function(wrap_pyfunction!(public_key, module)?)?;
