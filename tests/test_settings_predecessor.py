@@ -46,8 +46,8 @@ HONOURED = {
 MAPPED = {
     "RUST_LOG": ("log_level", "firehose=debug,lister=debug,labels=debug"),
     "INGESTER_MODE": ("roles", ("firehose", "indexer", "identity")),
-    "INDEXER_MODE": ("roles", ("firehose", "indexer", "identity")),
-    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "indexer")),
+    "INDEXER_MODE": ("roles", ("firehose", "lister", "indexer", "identity")),
+    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "lister", "indexer")),
 }
 
 
@@ -111,9 +111,9 @@ def test_all_of_them_together_are_accepted_and_named_once() -> None:
 @pytest.mark.parametrize(
     ("ingester", "indexer", "resolution", "roles"),
     [
-        ("all", "", "", "firehose,indexer,identity"),
-        ("", "all", "true", "firehose,indexer,identity"),
-        ("backfill", "", "", "indexer,identity"),
+        ("all", "", "", "firehose,lister,indexer,identity"),
+        ("", "all", "true", "firehose,lister,indexer,identity"),
+        ("backfill", "", "", "lister,indexer,identity"),
         ("labeler", "stream", "false", "indexer"),
         ("firehose", "label", "True", "firehose"),
         ("firehose", "label", "true", "firehose,identity"),
@@ -131,7 +131,7 @@ def test_modes_choose_roles(ingester: str, indexer: str, resolution: str, roles:
     [
         {"INGESTER_MODE": "live"},
         {"INDEXER_MODE": "streams"},
-        {"INGESTER_MODE": "backfill", "INDEXER_MODE": "label", "ENABLE_DID_RESOLUTION": "no"},
+        {"INGESTER_MODE": "labeler", "INDEXER_MODE": "label", "ENABLE_DID_RESOLUTION": "no"},
     ],
     ids=["ingester", "indexer", "nothing left"],
 )

@@ -50,6 +50,7 @@ class Response(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     url: str  # after redirects
+    headers: Mapping[str, str] = {}  # names in lower case
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class Fetcher:
                 asyncio.timeout(timeout_seconds),
                 self._following(url, params) as (response, final),
             ):
-                return Response(response.status, await _read(response, max_bytes), final)
+                body = await _read(response, max_bytes)
+                return Response(response.status, body, final, _headers(response))
 
     async def download(
         self,
@@ -162,7 +164,7 @@ class Fetcher:
                 async with asyncio.timeout(timeout_seconds):
                     following = self._following(url, params)
                     response, final = await stack.enter_async_context(following)
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = _headers(response)
             is_success = 200 <= response.status < 300
             if is_success and headers.get("content-encoding", "identity") != "identity":
                 raise UpstreamError("a packed answer, which was not asked for")
@@ -203,9 +205,13 @@ def _translated(
         raise raised(f"{host}: {_reason(error)}") from error
 
 
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     if (response.content_length or 0) > limit:
-        raise UpstreamError(f"an answer of {response.content_length} bytes, over {limit}")
+        raise TooLarge(f"an answer of {response.content_length} bytes, over {limit}")
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece

@@ -13,6 +13,9 @@ firehose_live:bytes              hash    shard -> entry bytes in its stream
 firehose_backfill:{s}            stream  slices of fetched repositories; one field ``event``
 firehose_backfill:events         hash    shard -> events in its stream
 firehose_backfill:bytes          hash    shard -> entry bytes in its stream
+repo_backfill                    stream  repositories to fetch: a work queue of one group; one
+                                         field ``repo``: JSON with ``did`` and ``host``
+headrace:queue                   string  which feeder has seen this queue; absent = queue lost
 headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
 headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
 ===============================  ======  ====================================================
@@ -31,6 +34,15 @@ LIVE = "firehose_live"
 BACKFILL = "firehose_backfill"
 """Source of fetched repositories: a slice or closing entry is in the same shard as its DID's
 live events."""
+
+QUEUE = "repo_backfill"
+"""The queue of repositories to fetch."""
+
+QUEUE_GROUP = "repo_backfill_group"
+"""Who fetches them, all of them together."""
+
+QUEUE_FIELD = "repo"
+"""The field of a queue's entry: ``{"did": ..., "host": origin or null, ...}`` as JSON."""
 
 
 def shard_of(did: str, shard_count: int) -> int:
@@ -83,6 +95,16 @@ class Keys:
     def bytes(self, source: str) -> str:
         """Entry bytes now in each shard's stream."""
         return f"{self.prefix}{source}:bytes"
+
+    @property
+    def queue(self) -> str:
+        """The queue of repositories to fetch."""
+        return f"{self.prefix}{QUEUE}"
+
+    @property
+    def queue_mark(self) -> str:
+        """Which feeder has seen the queue that is here."""
+        return f"{self.prefix}headrace:queue"
 
     @property
     def epoch(self) -> str:

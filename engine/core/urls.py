@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 _SCHEMES = {"wss": "wss", "https": "wss", "ws": "ws", "http": "ws"}
+_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 _DEFAULT_PORTS = {"wss": 443, "ws": 80}
 
 
@@ -31,6 +32,29 @@ def relay_url(host: str) -> str:
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = parts.port
     return f"{scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS[scheme]) else f":{port}")
+
+
+def origin(text: str, *, plain: bool = False) -> str:
+    """``https://host[:port]`` of a host as a list, a document or an operator names it.
+
+    One spelling for one host: lower case, no path, no default port. A bare name is meant with
+    https, or http where ``plain``.
+    """
+    text = text.strip()
+    parts = urlsplit(text if "://" in text else f"{'http' if plain else 'https'}://{text}")
+    host, port = parts.hostname, parts.port
+    if parts.scheme not in ("http", "https") or not host or not _HOST.fullmatch(host):
+        raise ValueError(f"{text[:100]}: not a host")
+    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{text[:100]}: a host, without a path")
+    name = f"[{host}]" if ":" in host else host
+    default = {"https": 443, "http": 80}[parts.scheme]
+    return f"{parts.scheme}://{name}" + ("" if port in (None, default) else f":{port}")
+
+
+def http_url(relay: str) -> str:
+    """Where a relay of the settings answers what is no stream: ``http(s)://host[:port]``."""
+    return re.sub(r"^ws", "http", relay)
 
 
 def web_url(text: str) -> str:

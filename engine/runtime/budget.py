@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from engine import log, sql
 from engine.adapters import postgres
 from engine.errors import InvariantError, SettingsError
-from engine.roles import identity
+from engine.roles import identity, lister
 from engine.runtime import services
 from engine.runtime.plan import ALONE, ProcessSpec
 from engine.settings import Settings, advice
@@ -26,6 +26,7 @@ OURS = 1
 WORKING: dict[str, Callable[[Settings], int]] = {
     # One that looks for torn streams; each relay one whenever it begins anew.
     "firehose": lambda settings: 1 + len(settings.ingester.relay_hosts),
+    "lister": lambda settings: lister.CONNECTIONS,
     "indexer": lambda settings: 2,
     "identity": lambda settings: identity.CONNECTIONS,
 }

@@ -64,6 +64,10 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
         from engine.roles.firehose import FirehoseRole
 
         return FirehoseRole(spec.shared_name, settings)
+    if spec.role == "lister":
+        from engine.roles.lister import ListerRole
+
+        return ListerRole(spec.shared_name, settings)
     if spec.role == "identity":
         from engine.roles.identity import IdentityRole
 

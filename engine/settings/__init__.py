@@ -24,6 +24,7 @@ from engine.settings.sections import (
     IdentitySettings,
     IndexerSettings,
     IngesterSettings,
+    ListerSettings,
     NetworkSettings,
     Settings,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "IdentitySettings",
     "IndexerSettings",
     "IngesterSettings",
+    "ListerSettings",
     "Loaded",
     "NetworkSettings",
     "Notice",

@@ -250,6 +250,10 @@ def _relay_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return named
 
 
+def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(urls.origin(host) for host in hosts if host.strip()))
+
+
 def _initial_cursor(text: str) -> str:
     word = text.strip().lower()
     if word in ("oldest", "live"):
@@ -306,5 +310,6 @@ _NORMALIZED: dict[str, Any] = {
     "filter_collections": _collections,
     "ingester.relay_hosts": _relay_hosts,
     "ingester.initial_cursor": _initial_cursor,
+    "lister.hosts": _hosts,
     "identity.handle_resolver": urls.web_url,
 }

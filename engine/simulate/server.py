@@ -23,11 +23,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from engine.simulate import lists
 from engine.simulate.feed import Feed
+from engine.simulate.lists import Listing
 from engine.simulate.network import Document, Frames, Network, endpoint
-
-PAGE_MAX = 1000
-"""``limit`` of ``listRepos`` and ``listHosts`` in their lexicons."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,7 +56,8 @@ class Server(Feed):
     seconds, documents and handles take to be answered; ``identity_status`` answers
     them with that HTTP status instead. All of these, and ``network``, may be changed
     while it runs. ``addresses`` says where each PDS is, by the endpoint in the documents,
-    and each labeler, by its DID; ``labelers`` are their logs with levers of their own.
+    and each labeler, by its DID; ``labelers`` are their logs with levers of their own, ``listings``
+    levers of each PDS' ``listRepos`` by its endpoint, the relay's by None.
     """
 
     network: Network
@@ -67,6 +67,7 @@ class Server(Feed):
     identity_status: int = 200
     addresses: dict[str, str] = field(default_factory=dict)
     labelers: dict[str, LabelFeed] = field(default_factory=dict)
+    listings: dict[str | None, Listing] = field(default_factory=dict)
 
     def log(self) -> Frames:
         """What the relay serves."""
@@ -146,11 +147,12 @@ class Server(Feed):
         return self.network.repo(did) if here in (None, self.network.host_of(did)) else None
 
     async def _list_repos(self, request: web.Request) -> web.Response:
-        listed = self.network.listed(self._pds(request))
-        return _page(request, "repos", listed, 500)
+        here = self._pds(request)
+        listing = self.listings.setdefault(here, Listing())
+        return await lists.repos(request, self.network.listed(here), listing, _json)
 
     async def _list_hosts(self, request: web.Request) -> web.Response:
-        return _page(request, "hosts", self._statuses(), 200)
+        return lists.page(request, "hosts", self._statuses(), 200, Listing(), _json)
 
     async def _get_host_status(self, request: web.Request) -> web.Response:
         for status in self._statuses():
@@ -334,21 +336,6 @@ def serve_in_thread(
 
 def _host_name(request: web.Request) -> str:
     return request.host.rsplit(":", 1)[0].lower()
-
-
-def _page(request: web.Request, name: str, items: list[Document], default: int) -> web.Response:
-    """The part of a list that is asked for, and where the rest begins."""
-    try:
-        limit = int(request.query.get("limit", str(default)))
-        start = int(request.query.get("cursor", "0"))
-    except ValueError:
-        return _error(400, "InvalidRequest", "limit and cursor must be integers")
-    if not 1 <= limit <= PAGE_MAX or start < 0:
-        return _error(400, "InvalidRequest", f"limit must be 1 to {PAGE_MAX}")
-    page: Document = {name: items[start : start + limit]}
-    if start + limit < len(items):
-        page["cursor"] = str(start + limit)
-    return _json(page)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -35,6 +35,7 @@ def test_planned_is_the_sum_by_role() -> None:
     assert budget.planned(plan(chosen, [0], host="h"), chosen) == {
         "up": 1,
         "firehose": 5,
+        "lister": 4,
         "indexer": 10,
         "identity": 5,
     }

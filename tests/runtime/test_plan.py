@@ -15,12 +15,18 @@ from engine.settings import IndexerSettings, Settings
             16,
             [0, 1],
             None,
-            ["firehose@1", "indexer/0@0", "indexer/1@1", "identity@0"],
+            ["firehose@1", "lister/0@0", "indexer/0@0", "indexer/1@1", "identity@1"],
         ),
-        (1, 16, [0, 1, 2, 3], None, ["firehose@3", "indexer/0@0", "identity@2"]),
+        (
+            1,
+            16,
+            [0, 1, 2, 3],
+            None,
+            ["firehose@3", "lister/0@2", "indexer/0@0", "identity@1"],
+        ),
         (3, 16, [4], ["indexer"], ["indexer/0@4", "indexer/1@4", "indexer/2@4"]),
         (8, 2, [0, 1, 2], ["indexer"], ["indexer/0@0", "indexer/1@1"]),
-        (0, 16, [], None, ["firehose@None", "indexer/0@None", "identity@None"]),
+        (0, 16, [], None, ["firehose@None", "lister/0@None", "indexer/0@None", "identity@None"]),
         (0, 16, [7], ["identity", "firehose"], ["firehose@7", "identity@7"]),
     ],
 )
@@ -55,5 +61,8 @@ def test_names_differ_between_hosts_where_both_may_have_such_a_process() -> None
         "indexer/0@b",
         "indexer/1@a",
         "indexer/1@b",
+        "lister/0@a",
+        "lister/0@b",
     ]
-    assert {spec.name for spec in specs} == {"firehose", "identity", "indexer/0", "indexer/1"}
+    names = {"firehose", "identity", "indexer/0", "indexer/1", "lister/0"}
+    assert {spec.name for spec in specs} == names

@@ -85,7 +85,7 @@ async def test_ingester(database: str, redis_url: str) -> None:
 
         await until(appended)
     assert log.count("INGESTER_LABELER_HOSTS: not used by this version") == 1
-    assert "INGESTER_MODE: read as ROLES=firehose,indexer,identity" in log
+    assert "INGESTER_MODE: read as ROLES=firehose,lister,indexer,identity" in log
     assert "RUST_LOG: read as LOG_LEVEL=firehose=info" in log
     assert "not among those of the settings" not in log
 
@@ -122,7 +122,7 @@ async def test_a_whole_deployment(database: str, redis_url: str) -> None:
             up.process.kill()
         up.process.communicate()
     assert code == 0, log
-    assert line.endswith("processes=firehose,indexer/0\n")
+    assert line.endswith("processes=firehose,lister/0,indexer/0\n")
     assert log.count("BACKFILLER_CONSUMER: without effect") == 1
     assert log.count("BACKFILLER_MAX_RETRIES: not used by this version") == 1
 
