@@ -133,6 +133,7 @@ async def _reshard(work: _Work, shard_count: int, wait_seconds: float) -> int:
         dids = [row["did"] for row in await work.conn.fetch(work.sql["reshard_deletions"])]
         shards = [streams.shard_of(did, shard_count) for did in dids]
         await work.conn.execute(work.sql["reshard_move_deletions"], dids, shards)
+        await work.conn.execute(work.sql["reshard_unsettled"])
         await work.conn.execute(work.sql["reshard_done"], shard_count)
     names = [work.keys.stream(streams.LIVE, row["shard"]) for row in locked]
     await work.redis.command("UNLINK", work.keys.epoch, *names)

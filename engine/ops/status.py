@@ -97,6 +97,7 @@ class Status(Struct):
     deletions: Deletions = msgspec.field(default_factory=Deletions)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
     resync: int = 0  # repositories to fetch again
+    unsettled: int = 0  # posts and gates that another indexer may have missed
     errors: list[str] = msgspec.field(default_factory=list)
 
 
@@ -148,6 +149,7 @@ class PostgresFacts(Struct):
     deletions: Deletions = msgspec.field(default_factory=Deletions)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)
     resync: int = 0
+    unsettled: int = 0
 
 
 def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
@@ -180,6 +182,7 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     status.deletions = known.deletions
     status.dead_letters = known.dead_letters
     status.resync = known.resync
+    status.unsettled = known.unsettled
     stream = _stream(told, known, has_redis=redis is not None)
     status.streams[streams.LIVE] = stream
     rows = {row.host: row for row in known.relays}
@@ -287,7 +290,7 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
 
 
 def caught_up(status: Status, hosts: Iterable[str]) -> bool:
-    """Whether everything received is indexed and no identity or deletion is due.
+    """Whether everything received is indexed and settled, and no identity or deletion is due.
 
     True only where both stores answered and every one of these relays was reached, those apart
     that stand by for another; a relay that was given up does not count. Silence of the relays is
@@ -303,6 +306,7 @@ def caught_up(status: Status, hosts: Iterable[str]) -> bool:
         )
         and status.identity.due == 0
         and status.deletions.due == 0
+        and status.unsettled == 0
     )
 
 

@@ -179,6 +179,7 @@ class StatusReader:
             resync=row["resync"],
         )
         known.identity.due, known.identity.later = row["due"], row["later"]
+        known.unsettled = row["unsettled"]
         known.deletions.due, known.deletions.later = row["deletions_due"], row["deletions_later"]
         for host, *gap in orjson.loads(row["gaps"])[:_GAPS_SHOWN]:
             known.gaps.setdefault(host, []).append(Gap(*gap))

@@ -74,3 +74,40 @@ WHERE post.uri = new.uri AND post.uri = ANY((SELECT ($1::text)::text[])::text[])
 INSERT INTO {state}.latest AS held (shard, millis)
 SELECT * FROM unnest(($1::text)::integer[], ($2::text)::bigint[])
 ON CONFLICT (shard) DO UPDATE SET millis = greatest(held.millis, excluded.millis);
+
+-- name: lookup_judged
+-- These posts, if they are still there, locked until the end of the transaction. $1 uris.
+WITH held AS (
+    SELECT uri, cid, "sortAt", "replyParent", "replyRoot", "invalidReplyRoot",
+        "violatesThreadGate", "violatesEmbeddingRules", "indexedAt"
+    FROM post
+    WHERE uri = ANY((SELECT ($1::text)::text[])::text[])
+    ORDER BY uri
+    FOR UPDATE
+)
+SELECT coalesce(json_agg(json_build_array(
+    uri, cid, "sortAt", "replyParent", "replyRoot", "invalidReplyRoot",
+    "violatesThreadGate", "violatesEmbeddingRules", "indexedAt"
+)), '[]')::text
+FROM held;
+
+-- name: check_posts
+-- Lock posts that go or are replaced; a row for each whose thread's gate keeps it out now and did
+-- not, or the other way round. $1 uris; $2 whether it did.
+WITH held AS (
+    SELECT uri, "violatesThreadGate" IS TRUE AS violates
+    FROM post
+    WHERE uri = ANY((SELECT ($1::text)::text[])::text[])
+    ORDER BY uri
+    FOR UPDATE
+)
+SELECT held.uri
+FROM held
+JOIN unnest(($1::text)::text[], ($2::text)::boolean[]) AS known(uri, violates) USING (uri)
+WHERE held.violates <> known.violates;
+
+-- name: insert_unsettled
+-- What somebody may have missed who writes beside us. $1 shards; $2 uris; $3 whether it is a post
+-- that is there, with an invalid root.
+INSERT INTO {state}.unsettled (shard, uri, invalid)
+SELECT * FROM unnest(($1::text)::integer[], ($2::text)::text[], ($3::text)::boolean[]);

@@ -38,6 +38,10 @@ SELECT $1, n.shard, n.relays::jsonb FROM unnest($2::int[], $3::text[]) AS n (sha
 -- The streams of the new shards do not exist yet: the firehose ingester makes them.
 UPDATE {state}.deployment SET shard_count = $1, epoch = '';
 
+-- name: reshard_unsettled
+-- What is unsettled may be settled by anybody.
+UPDATE {state}.unsettled SET shard = 0;
+
 -- name: reshard_deletions
 -- Accounts whose deletion is under way.
 SELECT did FROM {state}.deletion;

@@ -24,6 +24,7 @@ SELECT
      WHERE confirmed_at IS NOT NULL OR attempts = 0 OR next_attempt_at <= now()) AS deletions_due,
     (SELECT count(*) FROM {state}.deletion
      WHERE confirmed_at IS NULL AND attempts > 0 AND next_attempt_at > now()) AS deletions_later,
+    (SELECT count(*) FROM {state}.unsettled) AS unsettled,
     (SELECT coalesce(json_object_agg(reason, n ORDER BY reason), '{}')::text
      FROM (SELECT reason, count(*) AS n FROM {state}.dead_letter GROUP BY reason) letters)
         AS dead_letters,

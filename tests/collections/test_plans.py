@@ -20,6 +20,7 @@ pytestmark = pytest.mark.services
 
 STATE = "headrace"
 SMALL = {"deployment", "shard", "relay", "position", "latest", "deletion", "pg_database"}
+SMALL |= {"unsettled"}
 """Tables whose size does not depend on the network's, or that hold only what is under way."""
 
 PAGES = {"identity_pick", "lookup_some_mutes"}

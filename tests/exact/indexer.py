@@ -71,7 +71,7 @@ class Indexer(World):
         async def batches() -> AsyncIterator[Decoded]:
             for frame in log:
                 streams = self._append([frame])
-                parts = [_part(shard, each, len(each)) for shard, each in streams.items() if each]
+                parts = [front(shard, each, len(each)) for shard, each in streams.items() if each]
                 if parts:
                     yield await self._writer.decode(parts)
 
@@ -88,7 +88,7 @@ class Indexer(World):
             while any(streams.values()):
                 size = rng.choice(SIZES)
                 parts = [
-                    _part(shard, stream, rng.randint(1, size))
+                    front(shard, stream, rng.randint(1, size))
                     for shard, stream in streams.items()
                     if stream
                 ]
@@ -106,14 +106,18 @@ class Indexer(World):
 
         But not all of them: some are written without, some when nothing else is under way.
         """
-        looker = Looker(self._identity, self._writer.statements, Stages())
+        together = self._writer.lease.together
+        looker = Looker(self._identity, self._writer.statements, Stages(), together)
+        await self.settler.say()
         writing: asyncio.Task[Committed] | None = None
         before: codec.Changes | None = None
         async for decoded in batches:
-            prepared = None
+            prepared, since = None, self.settler.looked
             if rng.random() < 0.9 and (writing is None or before is not None):
                 prepared = await looker.prepare(decoded.batch, before)
             if writing is not None and not (await writing).as_prepared:
+                prepared = None
+            if await self.settler.work(since if prepared is not None else None):
                 prepared = None
             self.batches += 1
             self.prepared += prepared is not None
@@ -124,6 +128,13 @@ class Indexer(World):
                 writing = before = None
         if writing is not None:
             await writing
+
+    async def settle(self) -> None:
+        """Keep turning until nothing is unsettled, of whatever owner; others do the same."""
+        async with asyncio.timeout(60):
+            while await self._identity.fetchval("SELECT count(*) FROM headrace.unsettled"):
+                await self.settler.work()
+                await asyncio.sleep(0.02)
 
     async def resolve(self, network: Network) -> None:
         """Look up every handle that is due, as the recorded directory answers."""
@@ -150,6 +161,9 @@ async def deliver_at_once(
             for each, owner in enumerate(owners):
                 own = {shard: streams[shard] for shard in range(each, SHARDS, count)}
                 group.create_task(owner.drain(own, random.Random(rng.random())))
+        async with asyncio.TaskGroup() as group:
+            for owner in owners:
+                group.create_task(owner.settle())
         await owners[0].resolve(network)
     finally:
         for owner in owners:
@@ -157,7 +171,7 @@ async def deliver_at_once(
     return ops
 
 
-def _part(shard: int, stream: deque[tuple[bytes, bytes]], count: int) -> ShardEntries:
+def front(shard: int, stream: Sequence[tuple[bytes, bytes]], count: int = 1) -> ShardEntries:
     taken = [stream[place] for place in range(min(count, len(stream)))]
     ids, entries = map(list, zip(*taken, strict=True))
     return ShardEntries(shard, ids, entries, is_cut=len(taken) < len(stream))

@@ -38,7 +38,7 @@ async def test_shuffled_repositories_make_the_same_stable_rows(
     found = await judge(network.path, database)
     tell(f"shuffled, seed {seed:2d}", found)
     assert found.differing.total() > 50  # the order was another one
-    found.require_stable(together=False)
+    assert str(found) == ""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -52,4 +52,4 @@ async def test_several_writers_at_once_make_the_same_stable_rows(
     assert sum((await accounts.outcomes(database)).values()) == received > 4_000
     found = await judge(network.path, database)
     tell(f"{writers} writers, seed {seed:2d}", found)
-    found.require_stable(together=True)
+    assert str(found) == ""

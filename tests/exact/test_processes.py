@@ -99,4 +99,4 @@ async def test_several_indexers_make_the_same_stable_rows(
     found = await judge(network.path, database)
     tell(f"{indexers} indexers, seed {seed:2d}", found)
     await accounts.add_up(database, redis_url, at_least=4_000)
-    found.require_stable(together=True)
+    assert str(found) == ""

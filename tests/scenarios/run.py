@@ -21,6 +21,7 @@ from engine.roles.indexer import deletion, tables, writer
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
 from engine.roles.indexer.reader import ShardEntries
+from engine.roles.indexer.settler import Settler
 from engine.roles.indexer.stages import Stages
 from engine.settings import Settings
 from engine.simulate.network import frame_seq
@@ -186,9 +187,11 @@ class World:
         indexer: writer.Writer,
         deleter: deletion.Deleter,
         identity: asyncpg.Connection[Any],
+        settler: Settler,
     ) -> None:
         self._writer = indexer
         self.deleter = deleter
+        self.settler = settler
         self._identity = identity
         self._seq = 0
         self._runs = 0
@@ -228,7 +231,15 @@ class World:
             source=streams.LIVE,
             step_rows=3,
         )
-        return cls(indexer, deleter, await postgres.connect(settings, "test/1"))
+        settler = Settler(
+            conn=conn,
+            lease=lease,
+            plan=built.plan,
+            statements=built.statements,
+            sql=built.settling,
+            clock=lambda: commits.NOW,
+        )
+        return cls(indexer, deleter, await postgres.connect(settings, "test/1"), settler)
 
     async def close(self) -> None:
         await self._writer.conn.close()

@@ -227,13 +227,14 @@ def past(seq: int) -> Callable[[dict[str, Any]], bool]:
 
 
 def settle(run: Deployment, last: int, seconds: float = 60) -> None:
-    """Wait until all up to a seq is indexed, no identity is due, and every stream is empty."""
+    """Wait until all up to a seq is indexed and settled, no identity due, every stream empty."""
 
     def done(status: dict[str, Any]) -> bool:
         streams = status.get("streams", {})
         return (
             progress(status) == (last, last)
             and status.get("identity", {}).get("due") == 0
+            and status.get("unsettled") == 0
             and bool(streams)
             and all(stream.get("entries") == 0 for stream in streams.values())
         )

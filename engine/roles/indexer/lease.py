@@ -44,6 +44,8 @@ class Lease:
     conn: asyncpg.Connection
     sql: dict[str, str]
     tokens: dict[int, int]
+    together: bool = False
+    """There are shards that are not ours: others may write at the same time."""
 
     @property
     def shards(self) -> list[int]:
@@ -102,10 +104,9 @@ async def claim(
         shards = await wanted()
         await lease.give_back([shard for shard in lease.shards if shard not in shards])
         missing = [shard for shard in shards if shard not in lease.tokens]
-        if not missing:
-            return lease
-        owners = await _take_free(lease, owner, missing)
+        owners = await _take_free(lease, owner, missing) if missing else []
         if len(lease.tokens) == len(shards):
+            lease.together = len(shards) < await conn.fetchval(sql["shard_count"])
             return lease
         if lease.tokens:
             await lease.renew()

@@ -44,6 +44,8 @@ class Looker:
     conn: asyncpg.Connection
     statements: Statements
     stages: Stages
+    together: bool = False
+    """Other owners write at the same time."""
 
     async def prepare(
         self, batch: codec.Batch, before: codec.Changes | None
@@ -57,7 +59,9 @@ class Looker:
         """
         async with postgres.translated_errors(self.conn):
             with self.stages(Stage.KNOWN_ROWS):
-                known = await asyncio.to_thread(batch.known, trusting=True, before=before)
+                known = await asyncio.to_thread(
+                    batch.known, trusting=True, before=before, together=self.together
+                )
                 learned = await learn(self.conn, self.statements, known)
         if learned is None:
             return None

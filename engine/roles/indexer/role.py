@@ -26,6 +26,7 @@ from engine.roles.indexer import session as sessions
 from engine.roles.indexer.deletion import Deleter
 from engine.roles.indexer.looker import Looker
 from engine.roles.indexer.reader import Reader
+from engine.roles.indexer.settler import Settler
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
 from engine.roles.indexer.writer import Writer
@@ -113,7 +114,7 @@ class IndexerRole(KeepTrying):
                     batch_bytes=settings.indexer.batch_bytes,
                     batch_size=settings.indexer.batch_size,
                 ),
-                looker=Looker(looking, built.statements, self._stages),
+                looker=Looker(looking, built.statements, self._stages, lease.together),
                 writer=Writer(
                     conn=conn,
                     lease=lease,
@@ -132,6 +133,14 @@ class IndexerRole(KeepTrying):
                     sql=built.deletions,
                     removals=built.removals,
                     source=streams.LIVE,
+                ),
+                settler=Settler(
+                    conn=conn,
+                    lease=lease,
+                    plan=built.plan,
+                    statements=built.statements,
+                    sql=built.settling,
+                    clock=time.time,
                 ),
                 trimmer=Trimmer(
                     self._keys,
@@ -210,6 +219,7 @@ class IndexerRole(KeepTrying):
             "refused": counters.refused,
             "trimmed": counters.trimmed,
             "deleted": counters.deleted,
+            "settled": counters.settled,
         }
 
     def _places(self) -> dict[str, object]:

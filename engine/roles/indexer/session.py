@@ -23,6 +23,7 @@ from engine.roles.indexer import trim
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Awaitable, Callable
 
     import asyncpg
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.roles.indexer.deletion import Deleter
     from engine.roles.indexer.looker import Looker
     from engine.roles.indexer.reader import Reader
+    from engine.roles.indexer.settler import Settler
     from engine.roles.indexer.writer import Committed, Decoded, Writer
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Counters:
     replayed: int = 0
     trimmed: int = 0
     deleted: int = 0  # accounts
+    settled: int = 0  # posts and gates that another owner may have missed
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Session:
     looker: Looker
     writer: Writer
     deleter: Deleter
+    settler: Settler
     trimmer: trim.Trimmer
     keys: streams.Keys
     source: str
@@ -106,6 +110,8 @@ class Session:
         """
         await self.deleter.finish()
         await self._adopt_leftovers()
+        async with postgres.translated_errors():
+            await self.settler.say()
         self._read_to = {s: p.entry_id for s, p in self.writer.positions.items()}
         stopping = asyncio.create_task(stop.wait())
         reading = self._start_read()
@@ -122,6 +128,7 @@ class Session:
                     decoded = self._take(reading.result())
                     reading = self._start_read()
                 prepared = None
+                since = self.settler.looked
                 if decoded is not None:
                     failpoints.passing("after_read")
                     if writing is not None and writing.changes is not None:
@@ -135,7 +142,7 @@ class Session:
                     # It had to wait; the batch behind it need not, if this one is prepared.
                     prepared = await self.looker.prepare(decoded.batch, None)
                 with self.stages(Stage.UPKEEP):
-                    if await self._upkeep():
+                    if await self._upkeep(since if prepared is not None else None):
                         prepared = None
                     if await share() != self.writer.lease.shards:
                         return
@@ -202,15 +209,18 @@ class Session:
                 await self.writer.lease.renew()
             self._renewed_at = now
 
-    async def _upkeep(self) -> bool:
-        """Renew the lease, check the streams, write quiet seqs, trim, delete: each in its time.
+    async def _upkeep(self, since: datetime.datetime | None) -> bool:
+        """Renew, settle, check the streams, write quiet seqs, trim, delete: each in its time.
 
-        Whether accounts were deleted: what was looked up before may be no more.
+        Whether something was settled or deleted: what was looked up before may be no more. That was
+        not before ``since``, by the database's clock; None if nothing was looked up.
         """
         await self._renew()
+        has_settled = await self.settler.work(since, self._renew)
+        self.counters.settled += has_settled
         now = time.monotonic()
         if now - self._upkept_at < UPKEEP_SECONDS:
-            return False
+            return has_settled > 0
         self._upkept_at = now
         async with postgres.translated_errors():
             rows = await self.conn.fetch(self.writer.sql["relay_generations"])
@@ -233,7 +243,7 @@ class Session:
         self.counters.trimmed += await self.trimmer.trim(self.admin, self.epoch_mark, now)
         has_deleted = await self.deleter.work(self._renew)
         self.counters.deleted += has_deleted
-        return has_deleted > 0
+        return has_settled + has_deleted > 0
 
     async def _advance_quiet(
         self,

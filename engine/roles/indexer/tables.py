@@ -35,6 +35,8 @@ class Tables:
     """Statements about shards and positions, by name."""
     deletions: dict[str, str]
     """Statements that take a deleted account out, by name."""
+    settling: dict[str, str]
+    """Statements about what is unsettled, by name."""
     removals: dict[str, removal.Removal]
     """How rows of each collection go."""
 
@@ -53,6 +55,7 @@ async def load(conn: asyncpg.Connection[Any], settings: Settings) -> Tables:
         statements=statements.build(plan, settings.database_schema, settings.database_state_schema),
         sql=sql.load("shards", state=settings.database_state_schema),
         deletions=sql.load("deletions", state=settings.database_state_schema),
+        settling=sql.load("settling", state=settings.database_state_schema),
         removals=removal.of_plan(plan),
     )
 

@@ -50,6 +50,10 @@ MAX_REPLAYS = 10
 """Deadlocks and serialization failures in a row before the error is passed on."""
 
 
+class Stale(Exception):
+    """Another owner judged a post of ours after we looked at it; nothing was written."""
+
+
 @dataclass
 class Committed:
     """What one commit did, by shard and in sum."""
@@ -176,7 +180,7 @@ class Writer:
                     raise errors.StoreError(
                         f"Postgres refuses an entry without ops: {refusal.message}"
                     ) from refusal
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as conflict:
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, Stale) as conflict:
                 prepared = None
                 done.as_prepared = False
                 done.replayed += 1
@@ -231,6 +235,9 @@ class Writer:
         failpoints.passing("after_lock")
         changes = prepared or await self._fold(decoded.batch, voided, trusting=trusting)
         with self.stages(Stage.DELETE):
+            for name, parameters in changes.checks():
+                if await self.conn.fetch(self.statements.writes[name], *parameters):
+                    raise Stale
             await self._execute(changes.deletes())
         failpoints.passing("before_copy")
         with self.stages(Stage.COPY):
@@ -256,7 +263,8 @@ class Writer:
     ) -> codec.Changes:
         """What the batch changes, by what the transaction sees."""
         with self.stages(Stage.KNOWN_ROWS):
-            known = batch.known(trusting=trusting)
+            together = self.lease.together
+            known = batch.known(trusting=trusting, together=together, locking=together)
             await learn(self.conn, self.statements, known)
         with self.stages(Stage.FOLD):
             return await asyncio.to_thread(batch.fold, known, list(voided.items()))

@@ -15,6 +15,7 @@ use super::readings::Readings;
 use super::repos::People;
 use super::tallies::Tallies;
 use super::told::Told;
+use super::unsettled::Unsettled;
 use super::world::World;
 use super::Voided;
 use crate::plan::{Plan, TableId};
@@ -39,6 +40,7 @@ pub(crate) struct Applied<'b> {
     pub duplicates: Duplicates<'b>,
     pub told: Told<'b>,
     pub tallies: Tallies<'b>,
+    pub unsettled: Unsettled<'b>,
     pub sources: Vec<Source>,
     pub dead: Vec<DeadLetter>,
 }
@@ -86,6 +88,7 @@ pub(crate) fn apply<'b>(
             duplicates: Duplicates::new(known),
             told: Told::new(known),
             tallies: Tallies::default(),
+            unsettled: Unsettled::default(),
             sources: batch.sources.clone(),
             dead: Vec::new(),
         },
@@ -93,6 +96,7 @@ pub(crate) fn apply<'b>(
     for (index, event) in batch.events.iter().enumerate() {
         fold.event(index, event);
     }
+    fold.settle();
     fold.state
 }
 

@@ -192,6 +192,10 @@ impl Known {
         tail(&mut self.posts, lengths.posts, |row| {
             !carry.posts.contains_key(&row.0) && !carry.gone_posts.contains(&row.0)
         });
+        self.late.posts.retain(|late| {
+            let uri = &late.post.0;
+            !carry.posts.contains_key(uri) && !carry.gone_posts.contains(uri)
+        });
         tail(&mut self.feed_items, lengths.feed_items, |(uri, post)| {
             !carry.records.contains_key(uri) && !carry.gone_items.contains(post)
         });

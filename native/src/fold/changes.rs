@@ -5,6 +5,8 @@
 //! a collection's own table that changed is deleted and copied. Names of statements are those
 //! of `engine/collections/statements.py` and `engine/sql/indexer.sql`.
 
+use std::collections::BTreeMap;
+
 use super::apply::Applied;
 use super::batch::{Batch, Counts};
 use super::collect::Rows;
@@ -13,8 +15,9 @@ use super::known::Known;
 use super::late_rows;
 use super::people;
 use super::shared;
+use super::world::{Now, Slot};
 use crate::pgcopy::{self, array_texts, ArrayText};
-use crate::plan::Plan;
+use crate::plan::{Plan, Role};
 
 /// The name of a statement and its parameters, each an array literal.
 pub type Statement = (String, Vec<String>);
@@ -25,6 +28,9 @@ pub struct Changes {
     pub deletes: Vec<Statement>,
     /// Table, a complete COPY, rows; rows sorted by the bytes of the primary key.
     pub copies: Vec<(String, Vec<u8>, usize)>,
+    /// Where others write as well: statements that come first, lock, and find nothing, unless what
+    /// was looked up is no longer so.
+    pub checks: Vec<Statement>,
     pub statements: Vec<Statement>,
     /// Shard, `host/generation`, highest seq if there ever was one, ops by outcome.
     pub tally: Vec<(u32, String, Option<i64>, Counts)>,
@@ -57,10 +63,24 @@ impl Changes {
 /// Everything that the overlay changed.
 pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applied<'_>) -> Changes {
     let mut rows = Rows::new(plan, batch, &known.candidates);
+    let checks = if known.is_together() {
+        checks(plan, known, &applied)
+    } else {
+        Vec::new()
+    };
     let mut changes = Changes {
+        checks,
         statements: people::statements(&applied.people.into_sorted(), &applied.sources),
         ..Changes::default()
     };
+    if known.is_together() {
+        let is_invalid = |uri: &str| {
+            let post = applied.posts.get(uri);
+            post.is_some_and(|post| post.flags.invalid_root == Some(true))
+        };
+        let noted = applied.unsettled.statements(&applied.world, is_invalid);
+        changes.statements.extend(noted);
+    }
     let marks = applied.posts.marks();
     let judged = applied.posts.judged().iter();
     let judged = judged.filter(|(uri, _)| applied.world.row(uri).written().is_none());
@@ -103,4 +123,35 @@ pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applie
             .push((source.shard, key, source.seq, source.counts));
     }
     changes
+}
+
+/// Posts that go or are replaced, and whether gates kept them out: what they count for is by that.
+fn checks(plan: &Plan, known: &Known, applied: &Applied<'_>) -> Vec<Statement> {
+    let is_post = |slot: &Slot<'_>| {
+        let of = plan.collections.get(slot.collection);
+        of.is_some_and(|of| of.role == Role::Post)
+    };
+    let slots = applied.world.slots();
+    let changed = slots.filter(|(_, slot)| slot.row_known && slot.row != Now::Known);
+    let mut posts: BTreeMap<&str, Option<bool>> = changed
+        .filter(|(_, slot)| is_post(slot))
+        .map(|(uri, _)| (uri, None))
+        .collect();
+    if posts.is_empty() {
+        return Vec::new();
+    }
+    let late = known.late.posts.iter().map(|late| &late.post);
+    for (uri, .., violates) in known.posts.iter().chain(late) {
+        if let Some(held) = posts.get_mut(uri.as_str()) {
+            *held = *violates;
+        }
+    }
+    let mut arrays: [ArrayText; 2] = array_texts();
+    for (uri, violates) in posts {
+        let violates = people::boolean(violates == Some(true));
+        people::push(&mut arrays, [Some(uri), Some(violates)]);
+    }
+    let mut checks = Vec::new();
+    people::add("check_posts", arrays, &mut checks);
+    checks
 }

@@ -149,13 +149,14 @@ impl<'b> Fold<'b, '_> {
         }
         let may_embed = self.quotes_made(version, post, &mut flags, number);
         self.state.posts.set_flags(uri, flags);
+        self.note_ancestors(uri, number);
         let tallies = &mut self.state.tallies;
         tallies.add(Tally::Posts, version.did, 1);
         if let Some(parent) = &post.parent {
             tallies.add(Tally::Replies, parent, counted(flags));
         }
         let again = if is_new {
-            self.late_post(version)
+            self.late_post(uri, version.time)
         } else {
             Again::default()
         };

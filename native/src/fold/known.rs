@@ -89,6 +89,17 @@ pub(crate) struct Candidate {
     pub written: Option<Box<Written>>,
 }
 
+/// Whether other owners write at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Others {
+    #[default]
+    Away,
+    /// They do, and this is looked up before the transaction that writes.
+    Unlocked,
+    /// They do, and this is looked up in that transaction: what is judged again is locked.
+    Locked,
+}
+
 /// Every row that was looked up.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -120,6 +131,9 @@ pub struct Known {
     /// Only when that batch is written can this one be folded.
     pub(crate) is_blocked: bool,
     pub(crate) late: LateRows,
+    pub(crate) others: Others,
+    /// uri and T of what is settled.
+    pub(crate) settling: Vec<(String, String)>,
 }
 
 impl Known {
@@ -135,6 +149,29 @@ impl Known {
             known.begin_with(carry);
         }
         known
+    }
+
+    /// Other owners write at the same time; `is_locking` if this is looked up in the transaction
+    /// that writes.
+    #[must_use]
+    pub fn together(mut self, is_locking: bool) -> Self {
+        self.others = if is_locking {
+            Others::Locked
+        } else {
+            Others::Unlocked
+        };
+        self
+    }
+
+    /// Settle posts and gates, uri and T of each, beside what the batch does.
+    #[must_use]
+    pub fn settle(mut self, uris: Vec<(String, String)>) -> Self {
+        self.settling = uris;
+        self
+    }
+
+    pub(super) fn is_together(&self) -> bool {
+        self.others != Others::Away
     }
 
     /// Whether the batch before must be written first: then everything is to be learned anew.

@@ -13,7 +13,7 @@ use super::detail;
 use super::effects::{counted, DEPTH};
 use super::late_rows::instant;
 use super::posts::Flags;
-use super::world::{Now, Version};
+use super::world::Now;
 use crate::plan::{Role, Tally};
 use crate::syntax;
 
@@ -38,27 +38,27 @@ type Concerned<'b> = BTreeMap<&'b str, BTreeSet<&'static str>>;
 
 impl<'b> Fold<'b, '_> {
     /// What a post that is new is late for.
-    pub(super) fn late_post(&self, version: &Version<'b>) -> Again<'b> {
-        let Some(time) = instant(version.time) else {
+    pub(super) fn late_post(&self, uri: &'b str, time: &str) -> Again<'b> {
+        let Some(time) = instant(time) else {
             return Again::default();
         };
         let posts = &self.state.posts;
-        let below = posts.tree(version.uri, DEPTH - 1).into_iter();
-        let below = below.map(|(uri, _)| uri).filter(|uri| *uri != version.uri);
+        let below = posts.tree(uri, DEPTH - 1).into_iter();
+        let below = below.map(|(uri, _)| uri);
         Again {
             time,
-            replies: self.later(posts.replies(version.uri), time, version.uri),
-            told: self.later(below, time, version.uri).into_iter().collect(),
+            replies: self.later(posts.replies(uri), time, uri),
+            told: self.later(below, time, uri).into_iter().collect(),
             ..Again::default()
         }
     }
 
     /// What a gate that is new is late for.
-    pub(super) fn late_gate(&self, version: &Version<'b>, role: Role) -> Again<'b> {
-        let Some(time) = instant(version.time) else {
+    pub(super) fn late_gate(&self, uri: &str, time: &str, role: Role) -> Again<'b> {
+        let Some(time) = instant(time) else {
             return Again::default();
         };
-        let post = detail::gated(version.uri);
+        let post = detail::gated(uri);
         let state = &self.state;
         if role == Role::Threadgate {
             let thread = state.posts.thread(&post).into_iter();
@@ -66,7 +66,7 @@ impl<'b> Fold<'b, '_> {
                 let reply = state.posts.get(uri);
                 reply.is_some_and(|reply| reply.root == Some(&*post))
             };
-            let gated = self.later(thread.filter(named), time, version.uri);
+            let gated = self.later(thread.filter(named), time, uri);
             return Again {
                 time,
                 told: gated.iter().copied().collect(),
@@ -77,7 +77,7 @@ impl<'b> Fold<'b, '_> {
         }
         let quoting = state.quotes.of(&post).into_iter();
         let quoting = quoting.filter(|uri| state.posts.get(uri).is_some());
-        let quoting = self.later(quoting, time, version.uri);
+        let quoting = self.later(quoting, time, uri);
         Again {
             time,
             told: quoting.iter().copied().collect(),

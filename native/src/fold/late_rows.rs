@@ -60,11 +60,6 @@ pub(crate) struct LateRows {
     is_unknown: bool,
 }
 
-/// Whether a look-up is asked for only where something may be late.
-pub(super) fn is_late(name: &str) -> bool {
-    matches!(name, "lookup_thread" | "lookup_quoting")
-}
-
 /// A time as what is late is judged by: milliseconds since 1970.
 pub(super) fn instant(time: &str) -> Option<i64> {
     datetime::instant(time).map(millis)
@@ -109,6 +104,7 @@ impl LateRows {
                     self.add(row);
                 }
             }
+            "lookup_judged" => self.hold(rows(name, text)?),
             "lookup_told" => self.told.extend(rows::<ToldRow>(name, text)?),
             _ => return Ok(false),
         }
@@ -124,6 +120,14 @@ impl LateRows {
     fn latest(&self) -> i64 {
         let latest = self.latest.filter(|_| !self.is_unknown);
         latest.unwrap_or(i64::MAX)
+    }
+
+    /// These rows are locked, and the others are gone.
+    fn hold(&mut self, held: Vec<LateRow>) {
+        self.posts.clear();
+        for row in held {
+            self.add(row);
+        }
     }
 
     fn add(&mut self, row: LateRow) {
@@ -163,7 +167,7 @@ impl LateRows {
     }
 
     /// Posts that something which is not before `first` may be late for.
-    fn after(&self, first: i64) -> impl Iterator<Item = &LatePost> {
+    pub fn after(&self, first: i64) -> impl Iterator<Item = &LatePost> {
         let is_after = move |late: &&LatePost| late.millis.is_some_and(|time| time > first);
         self.posts.iter().filter(is_after)
     }
@@ -182,7 +186,9 @@ impl Wanted<'_> {
         let Some(first) = self.first_late() else {
             return;
         };
+        self.settling_posts();
         let latest = self.known.late.latest();
+        let has_carry = self.known.carry.is_some();
         let batch = self.batch;
         let existing: HashSet<&str> = self
             .known
@@ -213,12 +219,21 @@ impl Wanted<'_> {
             let is_late = may_be_new && time.is_some_and(|time| first <= time && time < latest);
             let collection = self.plan.collections.get(target.collection);
             match collection.map_or(Role::Plain, |of| of.role) {
-                Role::Post if parents.contains(uri) => self.add("lookup_thread", uri),
-                Role::Threadgate if is_late => self.add("lookup_thread", &detail::gated(uri)),
-                Role::Postgate if is_late => self.add("lookup_quoting", &detail::gated(uri)),
+                Role::Post if parents.contains(uri) => {
+                    self.must_wait |= has_carry;
+                    self.add("lookup_thread", uri);
+                }
+                Role::Threadgate if is_late => self.late_gate("lookup_thread", uri),
+                Role::Postgate if is_late => self.late_gate("lookup_quoting", uri),
                 _ => {}
             }
         }
+    }
+
+    /// What a gate is late for may be in writing. Where others write as well it is settled anyway.
+    fn late_gate(&mut self, name: &'static str, uri: &str) {
+        self.must_wait |= self.known.carry.is_some() && !self.known.is_together();
+        self.add(name, &detail::gated(uri));
     }
 
     /// What the posts found are judged by, as far as their rows tell.
@@ -274,7 +289,12 @@ impl Wanted<'_> {
     }
 
     /// The earliest T of the batch, if something is later and was applied before.
-    fn first_late(&self) -> Option<i64> {
+    pub(super) fn first_late(&self) -> Option<i64> {
+        let settling = self.known.settling.iter();
+        let settling = settling.filter_map(|(_, time)| instant(time)).min();
+        if settling.is_some() {
+            return settling;
+        }
         let (first, _) = span(self.batch)?;
         (first < self.known.late.latest()).then_some(first)
     }

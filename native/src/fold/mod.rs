@@ -47,6 +47,7 @@ mod rows;
 mod shared;
 mod tallies;
 mod told;
+mod unsettled;
 mod wanted;
 mod world;
 mod written;

@@ -94,7 +94,8 @@ impl<'b> Fold<'b, '_> {
                 self.insert_row(collection, table, content, is_new, number);
                 self.tell(collection, &version, number);
                 if is_new && matches!(collection.role, Role::Threadgate | Role::Postgate) {
-                    let again = self.late_gate(&version, collection.role);
+                    self.note_gate(version.uri, number);
+                    let again = self.late_gate(version.uri, version.time, collection.role);
                     self.judge_again(again, number);
                 }
                 true

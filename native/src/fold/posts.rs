@@ -89,7 +89,8 @@ impl<'b> Posts<'b> {
         };
         let late = known.late.posts.iter();
         let late = late.map(|late| (&late.post, late.violates_embedding));
-        let others = known.posts.iter().map(|post| (post, None));
+        // Of two answers the later one counts: others may have judged in between.
+        let others = known.posts.iter().rev().map(|post| (post, None));
         for (row, violates_embedding) in late.chain(others) {
             let (uri, cid, sort_at, parent, root, invalid_root, violates_gate) = row;
             let post = Post {

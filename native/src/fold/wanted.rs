@@ -10,7 +10,6 @@ use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
 use super::detail;
 use super::gates;
 use super::known::Known;
-use super::late_rows;
 use super::proof;
 use crate::entry::Action;
 use crate::pgcopy::ArrayText;
@@ -20,7 +19,7 @@ use crate::syntax;
 /// Fewer thread mutes than these are all read at once; else those that matter are.
 pub(super) const SOME_MUTES: usize = 1_000;
 
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 7;
 
 /// A look-up's name and one array literal for each parameter.
 pub(crate) type Lookup = (String, Vec<String>);
@@ -30,9 +29,9 @@ impl Known {
     pub fn wanted(&mut self, plan: &Plan, batch: &Batch) -> Vec<Lookup> {
         // A round without questions answers itself.
         loop {
-            let (lookups, texts) = self.questions(plan, batch);
+            let (lookups, texts, must_wait) = self.questions(plan, batch);
             self.add_texts(&texts);
-            if self.carry.is_some() && lookups.iter().any(|(name, _)| late_rows::is_late(name)) {
+            if must_wait {
                 // What is judged again may be in writing.
                 self.is_blocked = true;
                 return Vec::new();
@@ -44,8 +43,9 @@ impl Known {
         }
     }
 
-    /// The look-ups of this round, and the uris of records that are asked for as texts.
-    fn questions(&self, plan: &Plan, batch: &Batch) -> (Vec<Lookup>, Vec<String>) {
+    /// The look-ups of this round, the uris of records that are asked for as texts, and whether
+    /// that is in vain.
+    fn questions(&self, plan: &Plan, batch: &Batch) -> (Vec<Lookup>, Vec<String>, bool) {
         let mut wanted = Wanted {
             plan,
             batch,
@@ -55,19 +55,21 @@ impl Known {
             keys: BTreeMap::new(),
             pairs: BTreeSet::new(),
             once: Vec::new(),
+            must_wait: false,
         };
         match self.round {
             0 => wanted.dids(),
             1 => wanted.first(),
             2 => wanted.second(),
-            3 => wanted.late_records(),
-            4 => wanted.late_judges(),
-            5 => wanted.mutes(),
+            3 => wanted.late_locks(),
+            4 => wanted.late_records(),
+            5 => wanted.late_judges(),
+            6 => wanted.mutes(),
             _ => {}
         }
         let texts = wanted.texts.get("lookup_texts").into_iter().flatten();
         let texts = texts.cloned().collect();
-        (wanted.take(), texts)
+        (wanted.take(), texts, wanted.must_wait)
     }
 }
 
@@ -82,6 +84,8 @@ pub(super) struct Wanted<'k> {
     /// Of `lookup_mutes`.
     pairs: BTreeSet<(String, String)>,
     pub once: Vec<&'static str>,
+    /// This can be looked up only after the batch before is written, or in the transaction.
+    pub must_wait: bool,
 }
 
 impl<'k> Wanted<'k> {

@@ -110,13 +110,30 @@ impl Batch {
     }
 
     /// Nothing known yet, but what `before` leaves behind.
-    #[pyo3(signature = (*, trusting, before=None))]
-    fn known(&self, py: Python<'_>, trusting: bool, before: Option<PyRef<'_, Changes>>) -> Known {
+    #[pyo3(signature = (*, trusting, before=None, together=false, locking=false, settling=vec![]))]
+    fn known(
+        &self,
+        py: Python<'_>,
+        trusting: bool,
+        before: Option<PyRef<'_, Changes>>,
+        together: bool,
+        locking: bool,
+        settling: Vec<(String, String)>,
+    ) -> Known {
         let before = before.map(|changes| Arc::clone(&changes.carry));
-        py.detach(|| Known {
-            compiled: Arc::clone(&self.compiled),
-            batch: Arc::clone(&self.batch),
-            rows: fold::Known::new(trusting, &self.compiled.plan, &self.batch, before.as_ref()),
+        py.detach(|| {
+            let plan = &self.compiled.plan;
+            let rows = fold::Known::new(trusting, plan, &self.batch, before.as_ref());
+            let rows = rows.settle(settling);
+            Known {
+                compiled: Arc::clone(&self.compiled),
+                batch: Arc::clone(&self.batch),
+                rows: if together {
+                    rows.together(locking)
+                } else {
+                    rows
+                },
+            }
         })
     }
 
@@ -201,6 +218,10 @@ fn statements(statements: &[(String, Vec<String>)]) -> Statements<'_> {
 
 #[pymethods]
 impl Changes {
+    fn checks(&self) -> Statements<'_> {
+        statements(&self.changes.checks)
+    }
+
     fn deletes(&self) -> Statements<'_> {
         statements(&self.changes.deletes)
     }
