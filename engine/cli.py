@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(call=_demo)
 
     _schema_parser(commands)
+    _car_parser(commands)
     _reshard_parser(commands)
     _simulate_parser(commands)
     return parser
@@ -112,6 +113,24 @@ def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     check = actions.add_parser("check", help="list what differs from what the engine needs")
     check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(call=_schema_check)
+
+
+def _car_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    car = commands.add_parser(
+        "car",
+        help="what is in a repository, and whether it is whole",
+        description="Reads a repository's export, or fetches that of a DID from its host. Every "
+        "hash, the commit and the whole tree are looked at with libipld and plain Python: a second "
+        "opinion beside the extension that the pipeline uses. Exit code 1: something is wrong.",
+    )
+    car.add_argument("place", metavar="FILE|DID", help="a CAR file, or whose repository to fetch")
+    car.add_argument("--tree", action="store_true", help="show every node of the tree")
+    car.add_argument("--records", action="store_true", help="show every record as JSON")
+    car.add_argument(
+        "--verify", action="store_true", help="judge the signature by the DID's document"
+    )
+    car.add_argument("--key", metavar="DID_KEY", help="with --verify: by this key instead")
+    car.set_defaults(call=_car)
 
 
 def _reshard_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -217,6 +236,20 @@ def _streams(arguments: argparse.Namespace) -> int:
     found = _read_status(arguments)
     print(report.render_json(found).decode() if arguments.json else report.render_text(found))
     return 1 if found.errors else 0
+
+
+def _car(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from engine.ops import car
+
+    wanted = car.Wanted(
+        arguments.place, arguments.tree, arguments.records, arguments.verify, arguments.key
+    )
+    found = asyncio.run(car.inspect(_settings(arguments), wanted))
+    for line in car.render(found, wanted):
+        print(line)
+    return car.exit_code(found)
 
 
 def _read_status(arguments: argparse.Namespace) -> Status:
