@@ -19,6 +19,15 @@ SELECT coalesce(json_agg(json_build_array(
 )), '[]')::text
 FROM locked;
 
+-- name: lookup_repos_unlocked
+-- The same for a batch that is prepared while another is written: waits for nobody.
+-- $1 DIDs.
+SELECT coalesce(json_agg(json_build_array(
+    did, rev, resync, account_time, identity_time, active, status
+)), '[]')::text
+FROM {state}.repo
+WHERE did = ANY((SELECT ($1::text)::text[])::text[]);
+
 -- name: lookup_actors
 -- Which actors have a row, whether it has a handle, its time, and the time of a look-up still due.
 -- $1 DIDs.

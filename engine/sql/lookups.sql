@@ -78,12 +78,14 @@ LEFT JOIN LATERAL (
 WHERE embed IS NOT NULL OR quote IS NOT NULL;
 
 -- name: lookup_quoted
--- How often each of these posts is quoted, by the CID that is named. $1 uris.
+-- How often each of these posts is quoted, by the CID that is named. $1 uris; $2 for each the uris
+-- of quotes that do not count, as an array.
 SELECT coalesce(json_agg(json_build_array(wanted.uri, quote."subjectCid", quote.quotes)), '[]')::text
-FROM unnest(($1::text)::text[]) AS wanted(uri)
+FROM unnest(($1::text)::text[], ($2::text)::text[]) AS wanted(uri, others)
 CROSS JOIN LATERAL (
     SELECT "subjectCid", count(*) AS quotes FROM quote
-    WHERE subject = wanted.uri GROUP BY "subjectCid" OFFSET 0
+    WHERE subject = wanted.uri AND uri <> ALL(wanted.others::text[])
+    GROUP BY "subjectCid" OFFSET 0
 ) AS quote;
 
 -- name: lookup_feed_items

@@ -165,9 +165,10 @@ class Answers:
                 found.append([uri, *(embed or [None, None]), *(own or [None, None])])
         return found
 
-    def _quoted(self, uris: list[str]) -> Found:
+    def _quoted(self, uris: list[str], others: list[str]) -> Found:
         found: Found = []
-        for uri in uris:
+        for uri, but in zip(uris, others, strict=True):
+            assert but == "{}", "only where a batch is prepared while another is written"
             quotes = self._tables["quote"].where(("subject",), (uri,))
             counts = Counter(row["subjectCid"] for row in quotes)
             found += [[uri, cid, count] for cid, count in counts.items()]

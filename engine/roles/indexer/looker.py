@@ -15,6 +15,8 @@ from engine.adapters import postgres
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
 
     from engine.collections.statements import Statements
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def learn(
-    conn: asyncpg.Connection, statements: Statements, known: codec.Known
+    conn: asyncpg.Connection, lookups: Mapping[str, str], known: codec.Known
 ) -> codec.Known | None:
     """Everything that the fold must know; None if the batch before must be written first.
 
@@ -30,8 +32,7 @@ async def learn(
     """
     while not known.blocked and (wanted := await asyncio.to_thread(known.wanted)):
         answers = [
-            (name, await conn.fetchval(statements.lookups[name], *parameters))
-            for name, parameters in wanted
+            (name, await conn.fetchval(lookups[name], *parameters)) for name, parameters in wanted
         ]
         await asyncio.to_thread(known.learn, answers)
     return None if known.blocked else known
@@ -46,6 +47,11 @@ class Looker:
     stages: Stages
     together: bool = False
     """Other owners write at the same time."""
+
+    def __post_init__(self) -> None:
+        # A lock would last no longer than its statement, and wait for the batch being written.
+        unlocked = {"lookup_repos": self.statements.lookups["lookup_repos_unlocked"]}
+        self._lookups = self.statements.lookups | unlocked
 
     async def prepare(
         self, batch: codec.Batch, before: codec.Changes | None
@@ -62,7 +68,7 @@ class Looker:
                 known = await asyncio.to_thread(
                     batch.known, trusting=True, before=before, together=self.together
                 )
-                learned = await learn(self.conn, self.statements, known)
+                learned = await learn(self.conn, self._lookups, known)
         if learned is None:
             return None
         with self.stages(Stage.FOLD):

@@ -152,7 +152,7 @@ class Settler:
     async def _write(self, step: list[tuple[str, str]]) -> None:
         batch = self.plan.decode([], now=self.clock())
         known = batch.known(trusting=True, together=True, locking=True, settling=step)
-        await learn(self.conn, self.statements, known)
+        await learn(self.conn, self.statements.lookups, known)
         changes = batch.fold(known, [])
         await self._execute(changes.deletes())
         for table, payload, _ in changes.copies():

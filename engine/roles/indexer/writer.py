@@ -265,7 +265,7 @@ class Writer:
         with self.stages(Stage.KNOWN_ROWS):
             together = self.lease.together
             known = batch.known(trusting=trusting, together=together, locking=together)
-            await learn(self.conn, self.statements, known)
+            await learn(self.conn, self.statements.lookups, known)
         with self.stages(Stage.FOLD):
             return await asyncio.to_thread(batch.fold, known, list(voided.items()))
 

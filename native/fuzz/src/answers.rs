@@ -7,7 +7,7 @@ use _native::plan::Plan;
 use serde_json::{json, Value as Json};
 
 use crate::database::{column_of, unique, Database};
-use crate::wire::{flag, rows, text, Cells, Row};
+use crate::wire::{elements, flag, rows, text, Cells, Row};
 
 /// How far chains and trees of posts are followed.
 const DEPTH: usize = 5;
@@ -39,7 +39,7 @@ impl Database {
             "post_chain" => self.posts(plan, &asked.map(|uris| self.chains(plan, uris))),
             "post_tree" => self.posts(plan, &asked.map(|uris| self.trees(plan, &uris))),
             "own_posts" => self.own_posts(plan, &asked),
-            "quoted" => self.quoted(plan, &asked),
+            "quoted" => self.quoted(plan, &asked, &wanted),
             "feed_items" => self.columns(plan, "feed_item", &["uri", "postUri"], &asked),
             "duplicates" => {
                 let names = ["uri", "cid", "duplicateOf", "indexedAt"];
@@ -254,11 +254,19 @@ impl Database {
         .collect()
     }
 
-    fn quoted(&self, plan: &Plan, asked: &Asked) -> Vec<Json> {
+    fn quoted(&self, plan: &Plan, asked: &Asked, wanted: &[Row]) -> Vec<Json> {
+        let others = wanted.iter().flat_map(|row| {
+            let others = elements(row[1].as_deref().expect("an array"));
+            others.into_iter().map(|uri| (row[0].clone(), uri))
+        });
+        let others: BTreeSet<_> = others.collect();
         let places = ["subject", "subjectCid"].map(|name| column_of(plan, "quote", name));
         let mut groups: BTreeMap<[Option<String>; 2], i64> = BTreeMap::new();
-        for (_, cells) in self.rows("quote") {
+        for (uri, cells) in self.rows("quote") {
             let group = places.map(|at| text(cells.get(at)));
+            if others.contains(&(group[0].clone(), Some(uri.to_owned()))) {
+                continue;
+            }
             if group[0].as_ref().is_some_and(|uri| asks(asked, uri)) {
                 *groups.entry(group).or_default() += 1;
             }

@@ -139,7 +139,7 @@ fn any_entries(flags: u8, tape: &mut Tape<'_>) -> Verdict {
 
 /// Everything there is to learn for a batch.
 pub fn learned(batch: &Batch, trusting: bool, answer: impl Fn(&str, &[String]) -> String) -> Known {
-    learned_more(Known::new(trusting, &PLAN, batch, None), batch, answer)
+    learned_more(Known::new(trusting, None), batch, answer)
 }
 
 /// What is still to learn.

@@ -79,16 +79,16 @@ impl<'b> Duplicates<'b> {
         losers.map(|(_, uri)| *uri)
     }
 
-    /// Losers that changed, with the winners that they had and have.
-    pub fn touched(&self) -> Vec<(&'b str, &'b str)> {
-        let now = |known: &Duplicate<'b>| self.now.get(known.uri).copied();
-        let gone = self
-            .known
-            .values()
-            .filter(|known| now(known) != Some(**known));
+    /// Losers that changed, and what they are now.
+    pub fn changed(&self) -> Vec<(&'b str, Option<Duplicate<'b>>)> {
+        let now = |uri: &str| self.now.get(uri).copied();
+        let gone = self.known.values().map(|known| known.uri);
+        let gone = gone.filter(|uri| now(uri).is_none());
         let come = self.now.values();
         let come = come.filter(|each| self.known.get(each.uri) != Some(each));
-        gone.chain(come).map(|each| (each.uri, each.of)).collect()
+        gone.map(|uri| (uri, None))
+            .chain(come.map(|each| (each.uri, Some(*each))))
+            .collect()
     }
 
     /// uris to delete and rows to insert, both sorted.

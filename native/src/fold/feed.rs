@@ -77,6 +77,15 @@ impl<'b> Feed<'b> {
         }
     }
 
+    /// The post of the item of this uri.
+    pub fn post_of(&self, uri: &str) -> Option<&'b str> {
+        match self.items.get(uri)? {
+            State::Absent => None,
+            State::Known(post) => Some(post),
+            State::Fresh(item) => Some(item.post),
+        }
+    }
+
     /// Posts whose items went.
     pub fn gone_posts(&self) -> impl Iterator<Item = &'b str> + '_ {
         self.gone_posts.iter().copied()

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::batch::{Batch, Written};
-use super::carry::{Carry, Lengths};
+use super::carried::Lengths;
+use super::carry::Carry;
 use super::decode::Validate;
 use super::late_rows::LateRows;
 use super::written;
@@ -57,7 +58,7 @@ pub(crate) type OwnRow = (
 /// uri, CID, what it duplicates, when.
 pub(crate) type DuplicateRow = (String, String, String, String);
 /// The same with CID, JSON text and `indexedAt` of its record, if that exists.
-type CandidateRow = (
+pub(crate) type CandidateRow = (
     String,
     String,
     String,
@@ -139,13 +140,12 @@ pub struct Known {
 impl Known {
     /// Nothing yet. If `trusting`, a record is not looked up where the protocol proves it new.
     /// `before` is what a batch leaves behind that is still being written.
-    pub fn new(trusting: bool, plan: &Plan, batch: &Batch, before: Option<&Arc<Carry>>) -> Self {
+    pub fn new(trusting: bool, before: Option<&Arc<Carry>>) -> Self {
         let mut known = Self {
             trusting,
             ..Self::default()
         };
         if let Some(carry) = before {
-            known.is_blocked = carry.conflicts(plan, batch);
             known.begin_with(carry);
         }
         known
@@ -211,7 +211,8 @@ impl Known {
             "lookup_record" => self.records.extend(rows(name, text)?),
             "lookup_duplicates" => self.duplicates.extend(rows(name, text)?),
             "lookup_candidates" => {
-                for row in rows::<CandidateRow>(name, text)? {
+                let found = rows::<CandidateRow>(name, text)?;
+                for row in self.candidates_by(batch, found) {
                     self.candidate(plan, lexicons, batch, row);
                 }
             }

@@ -20,6 +20,7 @@
 mod admit;
 mod apply;
 mod batch;
+mod carried;
 mod carry;
 mod changes;
 mod collect;
@@ -81,7 +82,7 @@ pub fn fold_ahead(
     voided: &Voided,
 ) -> (Changes, Carry) {
     let applied = apply::apply(plan, batch, known, voided);
-    let carry = Carry::of(batch, known, &applied);
+    let carry = Carry::of(plan, batch, known, &applied);
     (changes::collect(plan, batch, known, applied), carry)
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Posts<'b> {
     rows: HashMap<&'b str, Post<'b>>,
     replies: HashMap<&'b str, BTreeSet<&'b str>>,
     removed: HashSet<&'b str>,
+    /// Inserted by the batch.
+    fresh: HashSet<&'b str>,
     /// What to set on rows that the database holds.
     marks: HashMap<&'b str, [Option<bool>; 2]>,
     /// Rows that were judged again.
@@ -84,6 +86,7 @@ impl<'b> Posts<'b> {
             rows: HashMap::with_capacity(known.posts.len()),
             replies: HashMap::new(),
             removed: HashSet::new(),
+            fresh: HashSet::new(),
             marks: HashMap::new(),
             judged: BTreeMap::new(),
         };
@@ -112,8 +115,9 @@ impl<'b> Posts<'b> {
         posts
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&'b str, &Post<'b>)> + '_ {
-        self.rows.iter().map(|(uri, post)| (*uri, post))
+    /// Posts that came or were judged again; some may be gone.
+    pub fn changed(&self) -> impl Iterator<Item = &'b str> + '_ {
+        self.fresh.iter().chain(self.judged.keys()).copied()
     }
 
     /// Posts that went.
@@ -130,6 +134,7 @@ impl<'b> Posts<'b> {
         self.marks.remove(uri);
         self.removed.remove(uri);
         self.judged.remove(uri);
+        self.fresh.insert(uri);
         self.put(uri, post);
     }
 

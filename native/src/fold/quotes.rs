@@ -29,10 +29,23 @@ enum State<'b> {
     Fresh(Quote<'b>),
 }
 
+impl<'b> State<'b> {
+    /// Subject and CID.
+    fn names(&self) -> Option<(&'b str, &'b str)> {
+        match self {
+            Self::Absent => None,
+            Self::Known(subject, cid) => Some((subject, cid)),
+            Self::Fresh(quote) => Some((quote.subject, quote.subject_cid)),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Quotes<'b> {
     rows: HashMap<&'b str, State<'b>>,
     by_subject: HashMap<&'b str, Vec<&'b str>>,
+    /// Quotes that came or went by themselves, by subject.
+    changed_of: HashMap<&'b str, BTreeSet<&'b str>>,
     /// Quotes in the database by subject and CID, of subjects that may lose theirs.
     groups: HashMap<&'b str, BTreeMap<&'b str, i64>>,
     gone: BTreeSet<&'b str>,
@@ -61,11 +74,8 @@ impl<'b> Quotes<'b> {
     pub fn new(known: &'b Known) -> Self {
         let mut quotes = Self::default();
         for (subject, cid, count) in &known.quoted {
-            quotes
-                .groups
-                .entry(subject)
-                .or_default()
-                .insert(cid, *count);
+            let group = quotes.groups.entry(subject).or_default();
+            *group.entry(cid).or_default() += count;
         }
         for (uri, _, _, subject, cid) in &known.own {
             if let (Some(subject), Some(cid)) = (subject, cid) {
@@ -101,8 +111,13 @@ impl<'b> Quotes<'b> {
                 .entry(quote.subject)
                 .or_default()
                 .push(quote.uri);
+            self.note(quote.subject, quote.uri);
             self.changed.entry(quote.subject_cid).or_default().0 += 1;
         }
+    }
+
+    fn note(&mut self, subject: &'b str, uri: &'b str) {
+        self.changed_of.entry(subject).or_default().insert(uri);
     }
 
     /// The quote that this post makes goes.
@@ -110,6 +125,7 @@ impl<'b> Quotes<'b> {
         match self.rows.insert(uri, State::Absent) {
             Some(State::Fresh(quote)) => self.changed.entry(quote.subject_cid).or_default().0 -= 1,
             Some(State::Known(subject, cid)) => {
+                self.note(subject, uri);
                 self.gone.insert(uri);
                 let changed = self.changed.entry(cid).or_default();
                 changed.0 -= 1;
@@ -151,10 +167,26 @@ impl<'b> Quotes<'b> {
         self.counted.insert(uri, (cid, changed));
     }
 
-    /// Posts of which quotes came or went.
-    pub fn touched(&self) -> impl Iterator<Item = &'b str> + '_ {
-        let counted = self.counted.keys().copied();
-        counted.chain(self.gone_subjects.iter().copied())
+    /// The quote that a post makes: subject and CID.
+    pub fn made(&self, uri: &str) -> Option<(&'b str, &'b str)> {
+        self.rows.get(uri).and_then(State::names)
+    }
+
+    /// Quotes that came or went, with what they name now.
+    pub fn changed(&self) -> impl Iterator<Item = (&'b str, Option<(&'b str, &'b str)>)> + '_ {
+        let rows = self.rows.iter();
+        rows.filter(|(_, state)| !matches!(state, State::Known(..)))
+            .map(|(uri, state)| (*uri, state.names()))
+    }
+
+    /// Quotes that came or went by themselves, by the subjects that they have or had.
+    pub fn changed_of(&self) -> &HashMap<&'b str, BTreeSet<&'b str>> {
+        &self.changed_of
+    }
+
+    /// Posts of which every quote went but for those that came later.
+    pub fn gone_subjects(&self) -> impl Iterator<Item = &'b str> + '_ {
+        self.gone_subjects.iter().copied()
     }
 
     pub fn into_changes(self) -> QuoteChanges<'b> {

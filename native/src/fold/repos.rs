@@ -211,8 +211,8 @@ impl<'b> People<'b> {
         self.0.entry(did).or_default()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&'b str, &Person<'b>)> + '_ {
-        self.0.iter().map(|(did, person)| (*did, person))
+    pub fn get(&self, did: &str) -> Option<&Person<'b>> {
+        self.0.get(did)
     }
 
     /// Sorted by DID.

@@ -301,15 +301,25 @@ impl<'k> Wanted<'k> {
         }
     }
 
+    /// Quotes of a post that the batch before has the last word on, as an array.
+    fn uncounted(&self, subject: &str) -> String {
+        let carry = self.known.carry.as_ref();
+        let quotes = carry.into_iter().flat_map(|carry| carry.quotes_of(subject));
+        array(quotes)
+    }
+
     /// The questions gathered; keys sorted, so that the same batch asks the same thing and
     /// locks in DID order.
     fn take(&mut self) -> Vec<Lookup> {
         let mut lookups = Vec::new();
         for (name, keys) in std::mem::take(&mut self.texts) {
-            lookups.push((
-                name.to_owned(),
-                vec![array(keys.iter().map(String::as_str))],
-            ));
+            let mut parameters = vec![array(keys.iter().map(String::as_str))];
+            if name == "lookup_quoted" {
+                let but = keys.iter().map(|subject| self.uncounted(subject));
+                let but: Vec<String> = but.collect();
+                parameters.push(array(but.iter().map(String::as_str)));
+            }
+            lookups.push((name.to_owned(), parameters));
         }
         for (table, uris) in std::mem::take(&mut self.rows) {
             let name = format!("lookup_{}", self.plan.table_name(table));

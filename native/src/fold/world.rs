@@ -150,11 +150,18 @@ pub(crate) struct Removed<'b> {
     pub was_known: bool,
 }
 
+/// Who holds a unique key.
+#[derive(Clone, Copy, Debug)]
+struct Holder<'b> {
+    uri: Option<&'b str>,
+    is_changed: bool,
+}
+
 /// Everything the batch's ops can see of records and rows.
 #[derive(Debug)]
 pub(crate) struct World<'b> {
     slots: HashMap<&'b str, Slot<'b>>,
-    keys: HashMap<(TableId, &'b str), Option<&'b str>>,
+    keys: HashMap<(TableId, &'b str), Holder<'b>>,
     /// JSON text of records that no op of the batch is about.
     texts: HashMap<&'b str, &'b str>,
 }
@@ -191,7 +198,13 @@ impl<'b> World<'b> {
         let keys = known
             .keys
             .iter()
-            .map(|(table, key, uri)| ((*table, key.as_str()), Some(uri.as_str())))
+            .map(|(table, key, uri)| {
+                let holder = Holder {
+                    uri: Some(uri.as_str()),
+                    is_changed: false,
+                };
+                ((*table, key.as_str()), holder)
+            })
             .collect();
         let texts = known
             .texts
@@ -240,7 +253,7 @@ impl<'b> World<'b> {
 
     /// The uri of the row that holds a unique key.
     pub fn holder(&self, table: TableId, key: Option<&str>) -> Option<&'b str> {
-        key.and_then(|key| self.keys.get(&(table, key)).copied().flatten())
+        key.and_then(|key| self.keys.get(&(table, key))?.uri)
     }
 
     /// The uri of another row that holds the unique key.
@@ -280,7 +293,7 @@ impl<'b> World<'b> {
             slot.by = by;
         }
         if let Some(key) = key {
-            self.keys.insert((table, key), Some(uri));
+            self.set_holder(table, key, Some(uri));
         }
     }
 
@@ -292,15 +305,24 @@ impl<'b> World<'b> {
             return None;
         }
         let key = slot.key.take();
-        if let Some(key) = key {
-            self.keys.insert((table, key), None);
-        }
-        Some(Removed {
+        let removed = Removed {
             was,
             key,
             cid: slot.cid,
             was_known: slot.row_known,
-        })
+        };
+        if let Some(key) = key {
+            self.set_holder(table, key, None);
+        }
+        Some(removed)
+    }
+
+    fn set_holder(&mut self, table: TableId, key: &'b str, uri: Option<&'b str>) {
+        let holder = Holder {
+            uri,
+            is_changed: true,
+        };
+        self.keys.insert((table, key), holder);
     }
 
     /// Side rows of this uri in the database are not those of its row any more.
@@ -314,11 +336,10 @@ impl<'b> World<'b> {
         self.slots.iter().map(|(uri, slot)| (*uri, slot))
     }
 
-    /// Unique keys and who holds them now.
-    pub fn keys(&self) -> impl Iterator<Item = (TableId, &'b str, Option<&'b str>)> + '_ {
-        self.keys
-            .iter()
-            .map(|((table, key), holder)| (*table, *key, *holder))
+    /// Unique keys of rows that came or went, and who holds them now.
+    pub fn changed_keys(&self) -> impl Iterator<Item = (TableId, &'b str, Option<&'b str>)> + '_ {
+        let changed = self.keys.iter().filter(|(_, holder)| holder.is_changed);
+        changed.map(|((table, key), holder)| (*table, *key, holder.uri))
     }
 
     /// Every uri of the batch, sorted by its bytes.

@@ -122,9 +122,7 @@ impl Batch {
     ) -> Known {
         let before = before.map(|changes| Arc::clone(&changes.carry));
         py.detach(|| {
-            let plan = &self.compiled.plan;
-            let rows = fold::Known::new(trusting, plan, &self.batch, before.as_ref());
-            let rows = rows.settle(settling);
+            let rows = fold::Known::new(trusting, before.as_ref()).settle(settling);
             Known {
                 compiled: Arc::clone(&self.compiled),
                 batch: Arc::clone(&self.batch),

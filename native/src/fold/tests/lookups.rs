@@ -10,7 +10,7 @@ type Asked = BTreeMap<String, Vec<String>>;
 fn asked(log: Log, repo: &str) -> Asked {
     let plan = plan();
     let batch = log.batch(&plan);
-    let mut known = Known::new(true, &plan, &batch, None);
+    let mut known = Known::new(true, None);
     let mut asked = Asked::new();
     loop {
         let wanted = known.wanted(&plan, &batch);
@@ -162,7 +162,7 @@ fn a_batch_of_nothing_asks_for_nothing() {
 fn answers_to_what_was_not_asked_are_our_own_mistake() {
     let plan = plan();
     let batch = Log::new().batch(&plan);
-    let mut known = Known::new(false, &plan, &batch, None);
+    let mut known = Known::new(false, None);
     for (name, text) in [
         ("lookup_nothing", "[]"),
         ("lookup_nothing_key", "[]"),

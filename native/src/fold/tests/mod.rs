@@ -125,7 +125,7 @@ pub(super) fn learned(
     batch: &Batch,
     answers: &[(&str, &str)],
 ) -> (Known, BTreeMap<String, Vec<String>>) {
-    let mut known = Known::new(false, plan, batch, None);
+    let mut known = Known::new(false, None);
     let mut asked = BTreeMap::new();
     loop {
         let wanted = known.wanted(plan, batch);
