@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="keep running when all is indexed")
     demo.set_defaults(call=_demo)
 
+    _enqueue_parser(commands)
     _schema_parser(commands)
     _car_parser(commands)
     _reshard_parser(commands)
@@ -103,6 +104,22 @@ def _host_argument(command: argparse.ArgumentParser) -> None:
         default=socket.gethostname(),
         help="what the deployment calls this host, unlike any other of it (its hostname)",
     )
+
+
+def _enqueue_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    enqueue = commands.add_parser(
+        "enqueue",
+        help="fetch repositories, again or for the first time",
+        description="Asks for repositories to be fetched from their hosts, whatever became of them "
+        "before. The lister queues them within seconds, before those that were never fetched.",
+    )
+    enqueue.add_argument("did", nargs="*", metavar="DID", help="these")
+    enqueue.add_argument("--csv", type=Path, metavar="FILE", help="those in its first column")
+    enqueue.add_argument("--pds", metavar="HOST", help="all of a host, which is listed again")
+    enqueue.add_argument(
+        "--missing", action="store_true", help="all that failed and are not tried again"
+    )
+    enqueue.set_defaults(call=_enqueue)
 
 
 def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -314,6 +331,28 @@ def _reshard(arguments: argparse.Namespace) -> int:
     log.setup("reshard", settings.log_level)
     before = asyncio.run(reshard.reshard(settings, arguments.count, wait_seconds=arguments.wait))
     print(f"{arguments.count} shards instead of {before}; start the firehose role again")
+    return 0
+
+
+def _enqueue(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from engine.core import urls
+    from engine.errors import SettingsError
+    from engine.ops import enqueue
+
+    dids = enqueue.check_dids(arguments.did)
+    if arguments.csv is not None:
+        dids = list(dict.fromkeys([*dids, *enqueue.read_csv(arguments.csv)]))
+    try:
+        pds = None if arguments.pds is None else urls.origin(arguments.pds)
+    except ValueError as error:
+        raise SettingsError(f"--pds {error}") from error
+    if not dids and pds is None and not arguments.missing:
+        raise SettingsError("enqueue needs DIDs, --csv FILE, --pds HOST or --missing")
+    settings = _database_settings(arguments)
+    count = asyncio.run(enqueue.enqueue(settings, dids, pds=pds, missing=arguments.missing))
+    print(f"{count} repositories to fetch")
     return 0
 
 

@@ -14,7 +14,7 @@ empty. Reading costs a few round trips and no scan, whatever the size of the tab
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,16 +22,18 @@ import orjson
 from msgspec import Struct
 
 from engine.core import streams
-
-
-class Gap(Struct):
-    """Frames that a relay no longer served when they were asked for."""
-
-    generation: int
-    after_seq: int
-    before_seq: int | None
-    reason: str
-    noted_at: str
+from engine.ops import backfill_status
+from engine.ops.backfill_status import Backfill
+from engine.ops.status_facts import (
+    Deletions,
+    Gap,
+    Identity,
+    Position,
+    PostgresFacts,
+    RedisFacts,
+    RelayRow,
+    SourceFacts,
+)
 
 
 class Relay(Struct):
@@ -72,20 +74,6 @@ class Stream(Struct):
     shards: dict[str, Shard] = msgspec.field(default_factory=dict)
 
 
-class Identity(Struct):
-    """Look-ups."""
-
-    due: int = 0  # never tried, or to be tried now
-    later: int = 0  # failed, to be tried again at a time to come
-
-
-class Deletions(Struct):
-    """Accounts called deleted whose rows are still there."""
-
-    due: int = 0  # to be confirmed now, or confirmed
-    later: int = 0  # their hosts did not say, to be asked again at a time to come
-
-
 class Status(Struct):
     """Everything. ``relays``, ``streams`` and ``processes`` are keyed by name."""
 
@@ -97,59 +85,9 @@ class Status(Struct):
     deletions: Deletions = msgspec.field(default_factory=Deletions)
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
     resync: int = 0  # repositories to fetch again
+    backfill: Backfill = msgspec.field(default_factory=Backfill)
     unsettled: int = 0  # posts and gates that another indexer may have missed
     errors: list[str] = msgspec.field(default_factory=list)
-
-
-class RedisFacts(Struct):
-    """What Redis said, in the order it was asked."""
-
-    now: float = 0.0  # its clock, unix seconds: entry ids are of the same clock
-    epoch: str = ""
-    cursors: dict[str, int | None] = msgspec.field(default_factory=dict)  # by host
-    streams: dict[int, tuple[int, str] | None] = msgspec.field(
-        default_factory=dict
-    )  # shard -> length, last id
-    added: dict[int, int] = msgspec.field(default_factory=dict)  # shard -> entries ever added
-    oldest_waiting: dict[int, str] = msgspec.field(default_factory=dict)  # shard -> entry id
-    events: dict[int, int] = msgspec.field(default_factory=dict)
-    bytes: dict[int, int] = msgspec.field(default_factory=dict)
-    processes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-
-
-class Position(Struct):
-    """One shard's committed position."""
-
-    shard: int
-    epoch: str
-    entry_id: str
-    relays: dict[str, dict[str, int]]
-    entries: int = 0  # committed in this epoch
-    age_seconds: float | None = None  # since it was written
-
-
-class RelayRow(Struct):
-    """A relay and the generation of its seqs."""
-
-    host: str
-    generation: int
-    first_seq: int
-
-
-class PostgresFacts(Struct):
-    """What Postgres said."""
-
-    epoch: str = ""
-    shard_count: int = 0
-    relays: list[RelayRow] = msgspec.field(default_factory=list)
-    positions: list[Position] = msgspec.field(default_factory=list)
-    owners: dict[int, str | None] = msgspec.field(default_factory=dict)
-    gaps: dict[str, list[Gap]] = msgspec.field(default_factory=dict)
-    identity: Identity = msgspec.field(default_factory=Identity)
-    deletions: Deletions = msgspec.field(default_factory=Deletions)
-    dead_letters: dict[str, int] = msgspec.field(default_factory=dict)
-    resync: int = 0
-    unsettled: int = 0
 
 
 def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
@@ -183,8 +121,11 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     status.dead_letters = known.dead_letters
     status.resync = known.resync
     status.unsettled = known.unsettled
-    stream = _stream(told, known, has_redis=redis is not None)
-    status.streams[streams.LIVE] = stream
+    status.backfill = known.backfill
+    status.backfill.queue, status.backfill.queue_taken = told.queue, told.queue_taken
+    for source in dict.fromkeys((streams.LIVE, *known.positions)):
+        status.streams[source] = _stream(source, told, known, has_redis=redis is not None)
+    stream = status.streams[streams.LIVE]
     rows = {row.host: row for row in known.relays}
     reported = {host for process in told.processes.values() for host in process.get("relays", ())}
     for host in sorted({*rows, *reported} or hosts):
@@ -195,45 +136,45 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     return status
 
 
-def _stream(told: RedisFacts, known: PostgresFacts, *, has_redis: bool) -> Stream:
-    positions = {position.shard: position for position in known.positions}
+def _stream(source: str, told: RedisFacts, known: PostgresFacts, *, has_redis: bool) -> Stream:
+    positions = {position.shard: position for position in known.positions.get(source, [])}
+    said = told.sources.get(source, SourceFacts())
     shards: dict[str, Shard] = {}
-    for number in sorted({*told.streams, *positions}):
-        length, last_id = told.streams.get(number) or (None, None)
+    for number in sorted({*said.streams, *positions}):
+        length, last_id = said.streams.get(number) or (None, None)
         position = positions.get(number)
         late = has_redis and waiting(position, last_id, told.epoch)
+        oldest = said.oldest_waiting.get(number)
         shards[str(number)] = Shard(
             entries=length,
-            events=told.events.get(number, 0) if has_redis else None,
-            bytes=told.bytes.get(number, 0) if has_redis else None,
+            events=said.events.get(number, 0) if has_redis else None,
+            bytes=said.bytes.get(number, 0) if has_redis else None,
             last_id=last_id,
             committed_id=position.entry_id if position else None,
             waiting=late,
-            lag_entries=_lag_entries(number, position, told),
-            lag_seconds=_lag_seconds(number, told) if late else (0.0 if has_redis else None),
+            lag_entries=_lag_entries(said.added.get(number), position, told.epoch),
+            lag_seconds=_age(oldest, told.now) if late else (0.0 if has_redis else None),
             progress_seconds=position.age_seconds if position else None,
             owner=known.owners.get(number),
         )
     return Stream(
-        events=sum(told.events.values()),
-        bytes=sum(told.bytes.values()),
+        events=sum(said.events.values()),
+        bytes=sum(said.bytes.values()),
         entries=sum(shard.entries or 0 for shard in shards.values()),
         shards=shards,
     )
 
 
-def _lag_entries(number: int, position: Position | None, told: RedisFacts) -> int | None:
-    added = told.added.get(number)
-    if added is None or position is None or position.epoch != told.epoch:
+def _lag_entries(added: int | None, position: Position | None, epoch: str) -> int | None:
+    if added is None or position is None or position.epoch != epoch:
         return added
     return max(0, added - position.entries)
 
 
-def _lag_seconds(number: int, told: RedisFacts) -> float | None:
-    oldest = told.oldest_waiting.get(number)
-    if oldest is None:
+def _age(entry_id: str | None, now: float) -> float | None:
+    if entry_id is None:
         return None
-    return round(max(0.0, told.now - streams.id_parts(oldest)[0] / 1000), 3)
+    return round(max(0.0, now - streams.id_parts(entry_id)[0] / 1000), 3)
 
 
 def _relay(
@@ -245,7 +186,9 @@ def _relay(
     if row is None:
         return relay
     relay.generation = row.generation
-    relay.indexed_seq = indexed_seq(row, relay.received_seq, known.positions, stream)
+    relay.indexed_seq = indexed_seq(
+        row, relay.received_seq, known.positions.get(streams.LIVE, []), stream
+    )
     relay.lag_seconds = max((s.lag_seconds or 0.0 for s in stream.shards.values()), default=0.0)
     return relay
 
@@ -289,8 +232,11 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
         relay.notices = {str(name): int(count) for name, count in notices.items()}
 
 
-def caught_up(status: Status, hosts: Iterable[str]) -> bool:
+def caught_up(status: Status, hosts: Iterable[str], roles: Container[str] = ()) -> bool:
     """Whether everything received is indexed and settled, and no identity or deletion is due.
+
+    With the lister among the roles every host that answers is listed, too; with the backfiller
+    every repository has its outcome, and what was fetched is indexed.
 
     True only where both stores answered and every one of these relays was reached, those apart
     that stand by for another; a relay that was given up does not count. Silence of the relays is
@@ -307,6 +253,7 @@ def caught_up(status: Status, hosts: Iterable[str]) -> bool:
         and status.identity.due == 0
         and status.deletions.due == 0
         and status.unsettled == 0
+        and backfill_status.caught_up(status.backfill, roles)
     )
 
 
@@ -357,6 +304,7 @@ def render_text(status: Status) -> str:
     letters = ", ".join(f"{reason} {count}" for reason, count in status.dead_letters.items())
     lines.append(f"dead letters: {letters or 'none'}")
     lines.append(f"repositories to fetch again: {status.resync}")
+    lines += backfill_status.lines(status.backfill)
     lines += [f"error: {error}" for error in status.errors]
     return "\n".join(lines)
 
@@ -378,6 +326,7 @@ def progress_line(status: Status) -> str:
     parts.append(f"{status.identity.due} identities due")
     if status.deletions.due:
         parts.append(f"{status.deletions.due} deletions due")
+    parts += backfill_status.progress(status.backfill)
     letters = sum(status.dead_letters.values())
     if letters:
         parts.append(f"{letters} dead letters")

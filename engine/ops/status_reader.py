@@ -7,6 +7,7 @@ import re
 import time
 
 import asyncpg
+import msgspec
 import orjson
 import redis.asyncio
 import redis.exceptions
@@ -16,7 +17,16 @@ from engine import sql
 from engine.core import streams
 from engine.core.streams import Keys
 from engine.ops import status as report
-from engine.ops.status import Gap, Position, PostgresFacts, RedisFacts, RelayRow, Status
+from engine.ops.backfill_status import Backfill
+from engine.ops.status import Status
+from engine.ops.status_facts import (
+    Gap,
+    Position,
+    PostgresFacts,
+    RedisFacts,
+    RelayRow,
+    SourceFacts,
+)
 from engine.settings import Settings
 
 TIMEOUT_SECONDS = 3.0
@@ -96,50 +106,64 @@ class StatusReader:
         )
 
     async def _read_streams(self, told: RedisFacts, known: PostgresFacts | None) -> None:
-        keys, live = self._keys, streams.LIVE
+        keys = self._keys
+        sources = dict.fromkeys((streams.LIVE, *(known.positions if known else ())))
         shards = range(known.shard_count if known else self._settings.shard_count)
         pipe = self._pipeline()
         pipe.time()
         pipe.get(keys.epoch)
-        pipe.hgetall(keys.events(live))
-        pipe.hgetall(keys.bytes(live))
-        for shard in shards:
-            pipe.xinfo_stream(keys.stream(live, shard))
-        clock, epoch, events, sizes, *facts = await pipe.execute(raise_on_error=False)
-        for reply in (clock, epoch, events, sizes):
-            if isinstance(reply, Exception):
-                raise reply
+        for source in sources:
+            pipe.hgetall(keys.events(source))
+            pipe.hgetall(keys.bytes(source))
+        pipe.xlen(keys.queue)
+        replies = await pipe.execute(raise_on_error=True)
+        clock, epoch, *counts, told.queue = replies
         told.now = clock[0] + clock[1] / 1e6
         told.epoch = (epoch or b"").decode().rpartition(":")[2]
-        told.events = {int(shard): int(count) for shard, count in events.items()}
-        told.bytes = {int(shard): int(count) for shard, count in sizes.items()}
-        for shard, reply in zip(shards, facts, strict=True):
+        for place, source in enumerate(sources):
+            events, sizes = counts[2 * place : 2 * place + 2]
+            told.sources[source] = SourceFacts(
+                events={int(shard): int(count) for shard, count in events.items()},
+                bytes={int(shard): int(count) for shard, count in sizes.items()},
+            )
+        pipe = self._pipeline()
+        for source in sources:
+            for shard in shards:
+                pipe.xinfo_stream(keys.stream(source, shard))
+        pipe.xpending(keys.queue, streams.QUEUE_GROUP)
+        *facts, pending = await pipe.execute(raise_on_error=False)
+        places = [(told.sources[source], shard) for source in sources for shard in shards]
+        for (said, shard), reply in zip(places, facts, strict=True):
             if isinstance(reply, redis.exceptions.ResponseError):  # no such stream
-                told.streams[shard] = None
+                said.streams[shard] = None
             elif isinstance(reply, Exception):
                 raise reply
             else:
-                told.streams[shard] = (reply["length"], _text(reply["last-generated-id"]))
-                told.added[shard] = reply["entries-added"]
+                said.streams[shard] = (reply["length"], _text(reply["last-generated-id"]))
+                said.added[shard] = reply["entries-added"]
+        if not isinstance(pending, Exception):  # no group, while nobody fetches
+            told.queue_taken = pending["pending"]
         await self._read_oldest(told, known)
         await self._read_processes(told)
 
     async def _read_oldest(self, told: RedisFacts, known: PostgresFacts | None) -> None:
         """Ids of the oldest entries that are not committed, where there are such."""
-        positions = {position.shard: position for position in known.positions} if known else {}
-        late: list[int] = []
+        late: list[tuple[SourceFacts, int]] = []
         pipe = self._pipeline()
-        for shard, facts in told.streams.items():
-            position = positions.get(shard)
-            if facts is None or not report.waiting(position, facts[1], told.epoch):
-                continue
-            same = position is not None and position.epoch == told.epoch
-            start = f"({position.entry_id}" if same and position else "-"
-            late.append(shard)
-            pipe.xrange(self._keys.stream(streams.LIVE, shard), start, "+", count=1)
-        for shard, reply in zip(late, await pipe.execute(), strict=True):
+        for source, said in told.sources.items():
+            held = known.positions.get(source, []) if known else []
+            positions = {position.shard: position for position in held}
+            for shard, facts in said.streams.items():
+                position = positions.get(shard)
+                if facts is None or not report.waiting(position, facts[1], told.epoch):
+                    continue
+                same = position is not None and position.epoch == told.epoch
+                start = f"({position.entry_id}" if same and position else "-"
+                late.append((said, shard))
+                pipe.xrange(self._keys.stream(source, shard), start, "+", count=1)
+        for (said, shard), reply in zip(late, await pipe.execute(), strict=True):
             if reply:
-                told.oldest_waiting[shard] = _text(reply[0][0])
+                said.oldest_waiting[shard] = _text(reply[0][0])
 
     async def _read_processes(self, told: RedisFacts) -> None:
         prefix = self._keys.process("")
@@ -173,11 +197,15 @@ class StatusReader:
             epoch=row["epoch"] or "",
             shard_count=row["shard_count"] or 0,
             relays=[RelayRow(*item) for item in orjson.loads(row["relays"])],
-            positions=[Position(*item) for item in orjson.loads(row["positions"])],
+            positions={
+                source: [Position(*item) for item in items]
+                for source, items in orjson.loads(row["positions"]).items()
+            },
             owners=dict(orjson.loads(row["owners"])),
             dead_letters=orjson.loads(row["dead_letters"]),
             resync=row["resync"],
         )
+        known.backfill = _backfill(row)
         known.identity.due, known.identity.later = row["due"], row["later"]
         known.unsettled = row["unsettled"]
         known.deletions.due, known.deletions.later = row["deletions_due"], row["deletions_later"]
@@ -190,6 +218,17 @@ class StatusReader:
         if self._postgres is not None:
             self._postgres.terminate()
             self._postgres = None
+
+
+def _backfill(row: asyncpg.Record) -> Backfill:
+    """The census with what is asked for each time; hosts are few."""
+    census = orjson.loads(row["census"] or b"{}")
+    census |= orjson.loads(row["hosts"])
+    return msgspec.convert(
+        {name: value for name, value in census.items() if name in Backfill.__struct_fields__}
+        | {"age_seconds": row["census_age"], "complete": row["census_complete"]},
+        Backfill,
+    )
 
 
 def _text(value: bytes | str) -> str:

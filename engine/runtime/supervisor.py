@@ -73,7 +73,8 @@ def up(
         loaded: the settings of the deployment.
         config: the file that they came from, for the processes.
         roles: only these; by default those of the settings.
-        until_caught_up: end once all that the relays have is indexed.
+        until_caught_up: end once all that the relays have is indexed; with the lister and the
+            backfiller once every repository has its outcome, and what was fetched is indexed.
         progress: print a line a second on stdout; by default, if that is a terminal.
         host: this machine's name in the deployment; by default its hostname.
         environ: what the settings were loaded from, for the processes; by default our own.
@@ -287,8 +288,9 @@ class _Watch:
 
     async def _until(self, snapshots: Snapshots) -> None:
         loop = asyncio.get_running_loop()
+        roles = {spec.role for spec in self._specs}
         hosts = map(streams.canonical_host, self._settings.ingester.relay_hosts)
-        silence = Silence(list(hosts))
+        silence = Silence(list(hosts) if "firehose" in roles else [], roles)
         shown_at, shown = 0.0, ""
         while True:
             found = await snapshots.status()
@@ -319,16 +321,17 @@ class _Watch:
 class Silence:
     """Judges over time whether everything there is has been indexed."""
 
-    def __init__(self, hosts: list[str]) -> None:
-        """Judge by these relays, in their canonical names."""
+    def __init__(self, hosts: list[str], roles: Collection[str]) -> None:
+        """Judge by these relays, in their canonical names, and by what these roles do."""
         self._hosts = hosts
+        self._roles = roles
         self._seqs: dict[str, int | None] = {}
         self._since: float | None = None  # caught up without a break from then on
 
     def observe(self, found: Status, now: float) -> bool:
         """Take one reading; True after ``SILENCE_SECONDS`` of being caught up without a new seq."""
         seqs = {host: relay.received_seq for host, relay in found.relays.items()}
-        if not status.caught_up(found, self._hosts):
+        if not status.caught_up(found, self._hosts, self._roles):
             self._since = None
             return False
         if self._since is None or seqs != self._seqs:

@@ -196,4 +196,4 @@ DELETE FROM {state}.listing_gap WHERE origin = $1 AND after_cursor = $2;
 
 -- name: census_keep
 -- The census is one scan of all repositories: its last reading is kept for whoever asks.
-UPDATE {state}.queue SET census = (SELECT to_jsonb(census) FROM {state}.census), census_at = now();
+UPDATE {state}.queue SET census = (SELECT to_jsonb(counts) FROM {state}.census AS counts), census_at = now();

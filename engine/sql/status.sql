@@ -7,10 +7,14 @@ SELECT
     (SELECT shard_count FROM {state}.deployment) AS shard_count,
     (SELECT coalesce(json_agg(json_build_array(host, generation, first_seq)), '[]')::text
      FROM {state}.relay) AS relays,
-    (SELECT coalesce(json_agg(json_build_array(
-                shard, epoch, entry_id, relays, entries,
-                round(extract(epoch FROM clock_timestamp() - moved_at), 3))), '[]')::text
-     FROM {state}.position WHERE source = 'firehose_live') AS positions,
+    (SELECT coalesce(json_object_agg(source, shards), '{}')::text
+     FROM (
+        SELECT source, json_agg(json_build_array(
+            shard, epoch, entry_id, relays, entries,
+            round(extract(epoch FROM clock_timestamp() - moved_at), 3))) AS shards
+        FROM {state}.position
+        GROUP BY source
+     ) AS sources) AS positions,
     (SELECT coalesce(json_agg(json_build_array(shard, owner)), '[]')::text
      FROM {state}.shard) AS owners,
     (SELECT coalesce(json_agg(json_build_array(
@@ -28,4 +32,23 @@ SELECT
     (SELECT coalesce(json_object_agg(reason, n ORDER BY reason), '{}')::text
      FROM (SELECT reason, count(*) AS n FROM {state}.dead_letter GROUP BY reason) letters)
         AS dead_letters,
-    (SELECT count(*) FROM {state}.repo WHERE resync IS NOT NULL) AS resync;
+    (SELECT count(*) FROM {state}.repo WHERE resync IS NOT NULL) AS resync,
+    counted.census::text AS census,
+    counted.age::float8 AS census_age,
+    -- What a host listed before it was done is counted.
+    coalesce(
+        counted.age = 0
+            OR counted.counted_at > (SELECT max(done_at) FROM {state}.host),
+        false
+    ) AS census_complete,
+    (SELECT row_to_json(counts)::text FROM {state}.host_census AS counts) AS hosts
+FROM (
+    -- The scan of a small table takes a few milliseconds: up to 16 MiB.
+    SELECT to_jsonb(counts) AS census, now() AS counted_at, 0.0 AS age
+    FROM {state}.census AS counts
+    WHERE coalesce(pg_relation_size((SELECT tableoid FROM {state}.repo LIMIT 1)), 0) < 16777216
+    UNION ALL
+    SELECT census, census_at, round(extract(epoch FROM clock_timestamp() - census_at), 3)
+    FROM {state}.queue
+    WHERE pg_relation_size((SELECT tableoid FROM {state}.repo LIMIT 1)) >= 16777216
+) AS counted;

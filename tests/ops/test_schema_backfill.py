@@ -114,7 +114,12 @@ async def test_census_counts_each_stage(conn: asyncpg.Connection[Any]) -> None:
     assert orjson.loads(found.pop("failed")) == {"gone": 2, "transient": 1}
     assert found == {
         **{"known": 9, "queued": 2, "fetching": 1, "fetched": 3, "verified": 3, "indexed": 2},
-        **{"unfinished": 7, "hosts": 2, "unreachable_hosts": 1, "listed_hosts": 1},
+        "unfinished": 7,
+    }
+    row = await conn.fetchrow("SELECT * FROM headrace.host_census")
+    assert row is not None
+    assert dict(row) == {
+        **{"relays": 1, "hosts": 2, "listed_hosts": 1, "unreachable_hosts": 1},
         **{"hosts_due": 2, "listing_gaps": 0},
     }
 

@@ -17,7 +17,7 @@ from engine.ops.schema_state import Migration, ensure_state, migrations
 TABLES = {
     *("deployment", "shard", "position", "relay", "relay_gap", "repo"),
     *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
-    *("touched", "host", "listing_gap", "queue", "census", "unsettled"),
+    *("touched", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
 }
 
 

@@ -1,26 +1,31 @@
 from __future__ import annotations
 
-import msgspec
+from typing import Any
+
 import orjson
 import pytest
 
+from engine.core.streams import LIVE
 from engine.ops import status
-from engine.ops.status import Position, PostgresFacts, RedisFacts, RelayRow, Status
+from engine.ops.status import Status
+from engine.ops.status_facts import Position, PostgresFacts, RedisFacts, RelayRow, SourceFacts
 
 HOST = "relay.example"
 
 
-def told(
-    last_ids: dict[int, str | None], *, received: int | None = 100, **more: object
-) -> RedisFacts:
-    facts = RedisFacts(
+def told(last_ids: dict[int, str | None], *, received: int | None = 100, **more: Any) -> RedisFacts:
+    return RedisFacts(
         now=1000.0,
         epoch="e",
         cursors={HOST: received},
-        streams={shard: None if last is None else (5, last) for shard, last in last_ids.items()},
+        sources={
+            LIVE: SourceFacts(
+                {shard: None if last is None else (5, last) for shard, last in last_ids.items()},
+                **more,
+            )
+        },
         processes={"firehose": {"relays": {HOST: {"connected": True, "notices": {"info": 2}}}}},
     )
-    return msgspec.structs.replace(facts, **more)
 
 
 def known(*positions: tuple[str, str, int | None]) -> PostgresFacts:
@@ -29,16 +34,18 @@ def known(*positions: tuple[str, str, int | None]) -> PostgresFacts:
         epoch="e",
         shard_count=len(positions),
         relays=[RelayRow(HOST, 2, 40)],
-        positions=[
-            Position(
-                shard,
-                epoch,
-                entry_id,
-                {f"{HOST}/1": {"seq": 99_999}}
-                | ({f"{HOST}/2": {"seq": seq}} if seq is not None else {}),
-            )
-            for shard, (epoch, entry_id, seq) in enumerate(positions)
-        ],
+        positions={
+            LIVE: [
+                Position(
+                    shard,
+                    epoch,
+                    entry_id,
+                    {f"{HOST}/1": {"seq": 99_999}}
+                    | ({f"{HOST}/2": {"seq": seq}} if seq is not None else {}),
+                )
+                for shard, (epoch, entry_id, seq) in enumerate(positions)
+            ]
+        },
     )
 
 
@@ -189,7 +196,7 @@ def test_lag_of_a_shard_is_what_lies_beyond_its_position() -> None:
         oldest_waiting={0: "7-0", 2: "2-0"},
     )
     postgres = known(("e", "5-0", 70), ("e", "9-0", 70), ("old", "99-0", 70), ("e", "5-0", 70))
-    for position in postgres.positions:
+    for position in postgres.positions[LIVE]:
         position.entries, position.age_seconds = 48, 7.5
     shards = status.assemble(facts, postgres, [HOST]).streams["firehose_live"].shards
     assert [shard.lag_entries for shard in shards.values()] == [2, 2, 50, None]

@@ -129,7 +129,7 @@ async def test_host_that_fails_is_called_unreachable_and_holds_up_nobody(lists: 
     async with lists.running():
         await until(lambda: lists.is_listed(B, None))
         await until(lambda: _failed(lists, A, 5))
-        census = await lists.conn.fetchrow("SELECT * FROM headrace.census")
+        census = await lists.conn.fetchrow("SELECT * FROM headrace.host_census")
         assert census is not None
         assert census["unreachable_hosts"] == 1
         assert "404" in (await lists.host(A))["last_error"]

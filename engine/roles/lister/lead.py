@@ -13,7 +13,7 @@ from engine.core import listing as rules
 from engine.core import urls
 from engine.roles.lister.feeder import Counters as Fed
 from engine.roles.lister.feeder import Feeder
-from engine.roles.lister.listing import Counters
+from engine.roles.lister.listing import ROUNDS, Counters
 from engine.roles.lister.lists import ListError, Lists, Spacing
 from engine.roles.lister.store import Gap, Store
 from engine.settings import Settings
@@ -129,6 +129,8 @@ class Lead:
             except ListError as failure:
                 failures += 1
                 self._counters.failed += 1
+                if failures == ROUNDS:
+                    await self._store.named(relay)  # nobody waits for it any longer
                 wait = rules.wait_seconds(failures, failure.told)
                 said = log.fields(relay=relay, error=failure, retry_in=wait)
                 logger.log(

@@ -58,7 +58,7 @@ CREATE TABLE host (
     relay boolean NOT NULL DEFAULT false,     -- its listHosts names hosts, its listRepos is a cross-check
     found_by text NOT NULL,                   -- the relay that named it, settings, or document
     found_at timestamptz NOT NULL DEFAULT now(),
-    named_at timestamptz,                     -- of a relay: when its list of hosts was last read whole
+    named_at timestamptz,                     -- of a relay: when its list of hosts was read, or given up for now
     accounts bigint,                          -- as a relay said, like the next
     status text,
     cursor text NOT NULL DEFAULT '',          -- of the next page of the listing begun last; '': the first
@@ -107,18 +107,10 @@ SELECT
     coalesce(sum(fetched), 0)::bigint AS fetched,
     coalesce(sum(verified), 0)::bigint AS verified,
     coalesce(sum(indexed), 0)::bigint AS indexed,
-    coalesce(sum(unfinished), 0)::bigint AS unfinished,   -- without an outcome, or with work under way
+    coalesce(sum(unfinished), 0)::bigint AS unfinished,   -- without an outcome, or with work to do now
     coalesce(
         jsonb_object_agg(outcome, n) FILTER (WHERE outcome NOT IN ('ok', 'empty')), '{}'
-    ) AS failed,
-    (SELECT count(*) FROM host WHERE NOT relay) AS hosts,
-    (SELECT count(*) FROM host WHERE failures >= 3) AS unreachable_hosts,
-    -- Still to be listed, or to be asked which hosts there are.
-    (SELECT count(*) FROM host
-     WHERE failures < 3 AND status IS DISTINCT FROM 'banned'
-        AND (began_at IS NOT NULL OR next_at <= now() OR (relay AND named_at IS NULL))) AS hosts_due,
-    (SELECT count(*) FROM host WHERE NOT relay AND done_at IS NOT NULL) AS listed_hosts,
-    (SELECT count(*) FROM listing_gap) AS listing_gaps
+    ) AS failed
 FROM (
     SELECT
         outcome,
@@ -128,12 +120,33 @@ FROM (
         count(fetched_at) AS fetched,
         count(data) AS verified,
         count(backfilled_rev) AS indexed,
+        -- Not waited for: what is tried again much later, and hosts that are down for long.
         count(*) FILTER (
             WHERE queued_at IS NOT NULL OR fetch_id IS NOT NULL OR wanted IS NOT NULL
-                OR next_attempt_at IS NOT NULL
-                OR (outcome IS NULL AND backfilled_rev IS NULL)
+                OR next_attempt_at <= now() + interval '1 minute'
+                OR (outcome IS NULL AND backfilled_rev IS NULL
+                    AND (parked_until IS NULL OR parked_until <= now() + interval '1 minute'))
                 OR (resync IS NOT NULL AND coalesce(outcome, 'ok') IN ('ok', 'empty'))
         ) AS unfinished
     FROM repo
+    LEFT JOIN host ON origin = repo.host
     GROUP BY outcome
 ) AS by_outcome;
+
+-- Hosts are few thousands: counted whenever somebody asks.
+CREATE VIEW host_census AS
+SELECT
+    count(*) FILTER (WHERE relay) AS relays,
+    count(*) FILTER (WHERE NOT relay) AS hosts,
+    count(*) FILTER (WHERE NOT relay AND done_at IS NOT NULL) AS listed_hosts,
+    -- Still to be listed, or to be asked which hosts there are.
+    count(*) FILTER (
+        WHERE failures < 3 AND status IS DISTINCT FROM 'banned'
+            AND (parked_until IS NULL OR parked_until <= now() + interval '1 minute')
+            AND (began_at IS NOT NULL OR next_at <= now() OR (relay AND named_at IS NULL))
+    ) AS hosts_due,
+    count(*) FILTER (
+        WHERE failures >= 3 OR parked_until > now() + interval '1 minute'
+    ) AS unreachable_hosts,
+    (SELECT count(*) FROM listing_gap) AS listing_gaps
+FROM host;
