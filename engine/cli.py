@@ -337,22 +337,10 @@ def _reshard(arguments: argparse.Namespace) -> int:
 def _enqueue(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from engine.core import urls
-    from engine.errors import SettingsError
     from engine.ops import enqueue
 
-    dids = enqueue.check_dids(arguments.did)
-    if arguments.csv is not None:
-        dids = list(dict.fromkeys([*dids, *enqueue.read_csv(arguments.csv)]))
-    try:
-        pds = None if arguments.pds is None else urls.origin(arguments.pds)
-    except ValueError as error:
-        raise SettingsError(f"--pds {error}") from error
-    if not dids and pds is None and not arguments.missing:
-        raise SettingsError("enqueue needs DIDs, --csv FILE, --pds HOST or --missing")
-    settings = _database_settings(arguments)
-    count = asyncio.run(enqueue.enqueue(settings, dids, pds=pds, missing=arguments.missing))
-    print(f"{count} repositories to fetch")
+    asked = enqueue.asked(arguments.did, arguments.csv, arguments.pds, arguments.missing)
+    print(f"{asyncio.run(enqueue.enqueue(_database_settings(arguments), asked))} to fetch")
     return 0
 
 

@@ -7,8 +7,9 @@ nor with Redis, and a DID asked for twice is fetched once.
 
 from __future__ import annotations
 
-import csv
+import csv as csv_module
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import asyncpg
 
 from engine import sql
 from engine.adapters import postgres
-from engine.core import listing
+from engine.core import listing, urls
 from engine.errors import SettingsError
 from engine.settings import Settings
 
@@ -24,17 +25,33 @@ CHUNK = 1000
 """Repositories in one transaction: indexers wait for no longer than that takes."""
 
 
-def check_dids(dids: Iterable[str]) -> list[str]:
-    """The DIDs, each once.
+@dataclass(frozen=True)
+class Asked:
+    """What an operator wants fetched."""
+
+    dids: list[str] = field(default_factory=list)  # known or not
+    pds: str | None = None  # origin: all that is known of the host, and it is listed again
+    missing: bool = False  # all that were tried, never indexed, and are not tried again
+
+
+def asked(dids: Iterable[str], csv: Path | None, pds: str | None, missing: bool) -> Asked:
+    """What the arguments of the command say.
 
     Raises:
-        SettingsError: one of them is none.
+        SettingsError: one of them is wrong, or there is none.
     """
     found = list(dict.fromkeys(did.strip() for did in dids))
     for did in found:
         if not listing.is_known_did(did):
             raise SettingsError(f"{did[:100]!r} is no did:plc or did:web")
-    return found
+    if csv is not None:
+        found = list(dict.fromkeys([*found, *read_csv(csv)]))
+    if not found and pds is None and not missing:
+        raise SettingsError("enqueue needs DIDs, --csv FILE, --pds HOST or --missing")
+    try:
+        return Asked(found, None if pds is None else urls.origin(pds), missing)
+    except ValueError as error:
+        raise SettingsError(f"--pds {error}") from error
 
 
 def read_csv(path: Path) -> list[str]:
@@ -45,8 +62,8 @@ def read_csv(path: Path) -> list[str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(dict.fromkeys(_rows(path, csv.reader(file))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            return list(dict.fromkeys(_rows(path, csv_module.reader(file))))
+    except (OSError, UnicodeDecodeError, csv_module.Error) as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
@@ -60,16 +77,8 @@ def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[str]:
         yield did
 
 
-async def enqueue(
-    settings: Settings, dids: list[str], *, pds: str | None = None, missing: bool = False
-) -> int:
+async def enqueue(settings: Settings, asked: Asked) -> int:
     """Ask for repositories; durable on return.
-
-    Args:
-        settings: with a database.
-        dids: known or not.
-        pds: origin of a host: all that is known of it, and it is listed again.
-        missing: all that were tried, never indexed, and are not tried again by themselves.
 
     Returns:
         How many were asked for. Those of a host that only its new list will name are not counted.
@@ -83,9 +92,9 @@ async def enqueue(
         count = 0
         async with postgres.translated_errors():
             await conn.execute("SET synchronous_commit = on")
-            if pds is not None:
-                await conn.execute(statements["enqueue_list"], pds)
-            async for chunk in _chunks(conn, statements, dids, pds, missing):
+            if asked.pds is not None:
+                await conn.execute(statements["enqueue_list"], asked.pds)
+            async for chunk in _chunks(conn, statements, asked):
                 count += await conn.fetchval(statements["enqueue_dids"], chunk)
         return count
     finally:
@@ -93,16 +102,15 @@ async def enqueue(
 
 
 async def _chunks(
-    conn: asyncpg.Connection[Any],
-    statements: dict[str, str],
-    dids: list[str],
-    pds: str | None,
-    missing: bool,
+    conn: asyncpg.Connection[Any], statements: dict[str, str], asked: Asked
 ) -> AsyncIterator[list[str]]:
-    for start in range(0, len(dids), CHUNK):
-        yield dids[start : start + CHUNK]
-    found = [("enqueue_host", [pds])] if pds is not None else []
-    found += [("enqueue_missing", [])] if missing else []
+    for start in range(0, len(asked.dids), CHUNK):
+        yield asked.dids[start : start + CHUNK]
+    found: list[tuple[str, list[str]]] = []
+    if asked.pds is not None:
+        found.append(("enqueue_host", [asked.pds]))
+    if asked.missing:
+        found.append(("enqueue_missing", []))
     for name, arguments in found:
         after = ""
         while rows := await conn.fetch(statements[name], *arguments, after, CHUNK):

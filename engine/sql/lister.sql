@@ -55,6 +55,10 @@ RETURNING origin, relay, accounts, token, cursor, listed, failures, began_at;
 UPDATE {state}.host SET claimed_until = now() + make_interval(secs => $3)
 WHERE origin = $1 AND token = $2;
 
+-- name: claims_renew
+-- Everything that a process holds. $1 its name; $2 seconds.
+UPDATE {state}.host SET claimed_until = now() + make_interval(secs => $2) WHERE claimed_by = $1;
+
 -- name: host_page
 -- A page was read: first statement of the transaction of its rows. $1 origin; $2 token; $3 cursor of
 -- the next page; $4 repositories in it; $5 seconds that the claim holds.

@@ -17,7 +17,7 @@ from engine.ops.status import Status
 from engine.ops.status_reader import StatusReader
 from engine.settings import Settings
 
-BOTH = {"lister", "backfiller", "indexer", "identity"}
+BOTH = ("lister", "backfiller", "indexer", "identity")
 
 
 @pytest.fixture
@@ -135,15 +135,15 @@ DONE = {"hosts": 5, "relays": 1, "queue": 0, "known": 9, "age_seconds": 0.0}
         ({"complete": False}, BOTH, False),
         ({"hosts": 0, "relays": 0}, BOTH, False),
         ({"unreachable_hosts": 5, "listing_gaps": 3, "failed": {"gone": 2}}, BOTH, True),
-        ({"unfinished": 1, "queue": 1}, {"lister"}, True),
-        ({"hosts_due": 1}, {"lister"}, False),
-        ({"hosts_due": 1, "unfinished": 1}, {"backfiller", "indexer"}, True),
-        ({"queue": 1}, {"backfiller"}, False),
-        ({"queue": 1, "hosts_due": 1, "unfinished": 1}, {"firehose", "indexer"}, True),
+        ({"unfinished": 1, "queue": 1}, ("lister",), True),
+        ({"hosts_due": 1}, ("lister",), False),
+        ({"hosts_due": 1, "unfinished": 1}, ("backfiller", "indexer"), True),
+        ({"queue": 1}, ("backfiller",), False),
+        ({"queue": 1, "hosts_due": 1, "unfinished": 1}, ("firehose", "indexer"), True),
     ],
     ids=str,
 )
-def test_when_backfill_is_done(fields: dict[str, Any], roles: set[str], done: bool) -> None:
+def test_when_backfill_is_done(fields: dict[str, Any], roles: tuple[str, ...], done: bool) -> None:
     backfill = Backfill(**(DONE | fields))
     assert backfill_status.caught_up(backfill, roles) is done
     assert status.caught_up(Status(backfill=backfill), [], roles) is done

@@ -12,6 +12,7 @@ import pytest
 from engine import cli
 from engine.errors import SettingsError
 from engine.ops import enqueue
+from engine.ops.enqueue import Asked
 from engine.settings import Settings
 from tests.fix_lists import did
 
@@ -42,11 +43,11 @@ async def test_dids_known_and_unknown(conn: asyncpg.Connection[Any], settings: S
         did(1),
         did(2),
     )
-    assert await enqueue.enqueue(settings, [did(1), did(2), did(3)]) == 3
+    assert await enqueue.enqueue(settings, Asked([did(1), did(2), did(3)])) == 3
     assert await wanted(conn) == [did(1), did(2), did(3)]
     rows = await conn.fetch("SELECT outcome, attempts, next_attempt_at FROM repo ORDER BY did")
     assert [tuple(row) for row in rows] == [(None, 0, None), ("ok", 0, None), (None, 0, None)]
-    assert await enqueue.enqueue(settings, [did(1)]) == 1
+    assert await enqueue.enqueue(settings, Asked([did(1)])) == 1
     assert len(await wanted(conn)) == 3
 
 
@@ -54,7 +55,7 @@ async def test_fetch_under_way_is_left_alone(
     conn: asyncpg.Connection[Any], settings: Settings
 ) -> None:
     await conn.execute("INSERT INTO repo (did, fetch_id, queued_at) VALUES ($1, 7, now())", did(1))
-    await enqueue.enqueue(settings, [did(1)])
+    await enqueue.enqueue(settings, Asked([did(1)]))
     row = await conn.fetchrow("SELECT wanted, fetch_id, queued_at FROM repo")
     assert row is not None
     assert (row["wanted"], row["fetch_id"]) == ("enqueued", 7)
@@ -74,7 +75,7 @@ async def test_all_of_a_host_which_is_listed_again(
         " VALUES ($1, 'x', 'infinity', 7, 'infinity', 'banned')",
         HOST,
     )
-    assert await enqueue.enqueue(settings, [], pds=HOST) == 10
+    assert await enqueue.enqueue(settings, Asked(pds=HOST)) == 10
     assert await wanted(conn) == [did(number) for number in range(10)]
     row = await conn.fetchrow("SELECT next_at <= now() AS due, * FROM host")
     assert row is not None
@@ -89,7 +90,7 @@ async def test_all_of_a_host_which_is_listed_again(
 async def test_unknown_host_is_known_from_now_on(
     conn: asyncpg.Connection[Any], settings: Settings
 ) -> None:
-    assert await enqueue.enqueue(settings, [], pds=HOST) == 0
+    assert await enqueue.enqueue(settings, Asked(pds=HOST)) == 0
     assert await conn.fetchval("SELECT origin FROM host") == HOST
 
 
@@ -112,7 +113,7 @@ async def test_missing_are_those_that_nobody_tries_again(
         " VALUES ($1, $2, $3, $4, $5)",
         [(did(number), *row) for number, row in enumerate(rows)],
     )
-    assert await enqueue.enqueue(settings, [], missing=True) == 3
+    assert await enqueue.enqueue(settings, Asked(missing=True)) == 3
     assert await wanted(conn) == [did(0), did(1), did(2)]
 
 
@@ -144,9 +145,9 @@ def test_command(
     path = tmp_path / "dids.csv"
     path.write_text(f"{did(2)}\n{did(3)}\n")
     assert cli.main(["enqueue", did(1), did(2), "--csv", str(path)]) == 0
-    assert capsys.readouterr().out == "3 repositories to fetch\n"
+    assert capsys.readouterr().out == "3 to fetch\n"
     assert cli.main(["enqueue", "--missing"]) == 0
-    assert capsys.readouterr().out == "0 repositories to fetch\n"
+    assert capsys.readouterr().out == "0 to fetch\n"
     assert cli.main(["enqueue", "--pds", "PDS.example/"]) == 0
     for wrong in ([], ["did:nope"], ["--pds", "a b"], ["--csv", str(tmp_path / "none")]):
         capsys.readouterr()

@@ -21,7 +21,7 @@ from engine.roles.lister.feeder import Counters as Fed
 from engine.roles.lister.lead import Lead
 from engine.roles.lister.listing import Counters, Listing
 from engine.roles.lister.lists import Lists
-from engine.roles.lister.store import Claim, ClaimLost, Store
+from engine.roles.lister.store import RENEW_SECONDS, Claim, ClaimLost, Store
 
 if TYPE_CHECKING:
     import asyncpg
@@ -94,15 +94,17 @@ class ListerRole(KeepTrying):
             self._lead = Lead(self._name, settings, lists, store, self._counters, self._fed)
             leading = asyncio.create_task(self._lead.run())
             listing = asyncio.create_task(self._list(stop, lists, store))
+            renewing = asyncio.create_task(self._renew(store))
             logger.info("ready")
             self._state = "running"
             try:
-                await asyncio.wait((leading, listing), return_when=asyncio.FIRST_COMPLETED)
-                for task in (leading, listing):
+                works = (leading, listing, renewing)
+                await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+                for task in works:
                     if task.done():
                         task.result()
             finally:
-                tasks = [leading, listing, *self._held]
+                tasks = [leading, listing, renewing, *self._held]
                 # First the connections: a cancelled transaction would wait for the server.
                 for conn in conns:
                     conn.terminate()
@@ -131,6 +133,11 @@ class ListerRole(KeepTrying):
                 continue
             listing = Listing(claim, lists, store, self._settings.lister, self._counters)
             self._held[asyncio.create_task(listing.run())] = claim
+
+    async def _renew(self, store: Store) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await store.renew_all(self._name)
 
     async def _until_free(self, stop: asyncio.Event) -> None:
         """Wait until a listing ends, or for a while."""

@@ -19,8 +19,11 @@ from engine.errors import StoreError
 
 T = TypeVar("T")
 
-CLAIM_SECONDS = 180.0
-"""How long a claim holds that is not renewed: several of the slowest requests."""
+CLAIM_SECONDS = 30.0
+"""How long a claim holds that is not renewed: then whoever had it is gone, or stands still."""
+
+RENEW_SECONDS = 5.0
+"""How often a lister renews all that it has."""
 
 REPLAYS = 10
 """Two pages, or a page and an indexer, may lock each other out; the loser writes again."""
@@ -95,6 +98,11 @@ class Store:
                 self._sql["claim_renew"], claim.origin, claim.token, CLAIM_SECONDS
             )
         _check(done)
+
+    async def renew_all(self, name: str) -> None:
+        """Hold from now on what this process has, however long its hosts take to answer."""
+        async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
+            await conn.execute(self._sql["claims_renew"], name, CLAIM_SECONDS)
 
     async def page(self, claim: Claim, page: Page, cursor: str) -> int:
         """Keep a page and where the next one begins; how many repositories are new.
