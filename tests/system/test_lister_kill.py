@@ -19,7 +19,7 @@ from engine.simulate.lists import Listing
 from tests.fix_lists import network
 from tests.system.deployment import Process
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(120)]
 
 SIZES = dict.fromkeys("abcdef", 300)
 """Some thirty pages a host."""
@@ -68,7 +68,6 @@ def listed(database: str) -> bool:
 
 
 @pytest.mark.parametrize("which", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-@pytest.mark.slow
 def test_lister_that_is_gone_is_replaced_and_every_repository_found(
     which: signal.Signals, server: Server, tmp_path: Path, database: str, redis_url: str
 ) -> None:
