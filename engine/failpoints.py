@@ -31,6 +31,12 @@ POINTS: dict[str, dict[str, str]] = {
         "after_append": "the answer of EXEC is checked, nothing else happened",
         "between_appends": "a batch is appended and counted, the next one not yet sent",
     },
+    "backfiller": {
+        "after_begin": "a fetch is announced in Postgres, its host not asked",
+        "before_slices": "a repository is fetched and proved, nothing of it appended",
+        "after_closing": "its closing entry is appended and its queue entry gone, no row tells it",
+        "before_finish": "the row tells what became of an attempt, its queue entry is still there",
+    },
     "indexer": {
         "after_read": "a batch is read and decoded, its transaction not begun",
         "after_lock": "the transaction holds its shard rows",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import dns.asyncresolver
@@ -13,7 +16,7 @@ import msgspec
 
 from engine.adapters.http import Fetcher
 from engine.core import identity
-from engine.core.identity import Identity
+from engine.core.identity import Identity, Keeper
 from engine.errors import UpstreamError
 
 DOCUMENT_LIMIT_BYTES = 256 * 1024
@@ -22,11 +25,22 @@ DOCUMENT_LIMIT_BYTES = 256 * 1024
 HANDLE_LIMIT_BYTES = 16 * 1024
 """A well-known answer is one DID; some servers pad it with a page."""
 
+REST_SECONDS_MAX = 60.0
+"""A directory that fails is passed over for a second at first, and never longer than this."""
+
 WELL_KNOWN = "https://{handle}/.well-known/atproto-did"
 
 
 class Unregistered(UpstreamError):
     """The directory, or the host of a did:web, answered that there is no such DID."""
+
+
+class Refused(UpstreamError):
+    """A server wants nothing to do with the question; asking another one will not help."""
+
+
+class DirectoryAway(UpstreamError):
+    """No PLC directory answers; that says nothing about the DID."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -46,10 +60,20 @@ class HandleResolver(Protocol):
 class DidResolver:
     """Reads DID documents from the directory and from did:web hosts."""
 
-    def __init__(self, fetcher: Fetcher, plc_url: str, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        plc_url: str,
+        timeout_seconds: float = 5.0,
+        *,
+        mirrors: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Ask the directory at ``plc_url``, and ``mirrors`` of it while that one is in trouble."""
         self._fetcher = fetcher
-        self._plc_url = plc_url
         self._timeout = timeout_seconds
+        self._directories = [_Directory(url) for url in (plc_url, *mirrors)]
+        self._clock = clock
 
     async def resolve(self, did: str) -> Identity:
         """The DID's document as it is now; nothing is cached.
@@ -69,17 +93,63 @@ class DidResolver:
         """
         return identity.pds_of_document(did, await self._document(did))
 
+    async def keeper(self, did: str) -> Keeper:
+        """Host and key in the DID's document as it is now; nothing is cached.
+
+        Raises:
+            Unregistered: there is no such DID, or it is no more.
+            UpstreamError: not reachable now, or no document of this DID.
+        """
+        return identity.keeper_of_document(did, await self._document(did))
+
     async def _document(self, did: str) -> bytes:
+        if not did.startswith("did:plc:"):
+            return await self._ask(identity.document_url(did, ""))
+        urls = {each.url: identity.document_url(did, each.url) for each in self._directories}
+        failure: UpstreamError | None = None
+        now = self._clock()
+        at_work = [each for each in self._directories if each.rests_until <= now]
+        for directory in at_work or self._directories[:1]:
+            try:
+                body = await self._ask(urls[directory.url])
+            except Refused:
+                raise
+            except Unregistered as error:
+                if directory is self._directories[0]:
+                    raise
+                failure = error  # a mirror may lag
+            except UpstreamError as error:
+                failure = error
+                directory.fail(self._clock())
+            else:
+                directory.failures = 0
+                return body
+        raise DirectoryAway(f"no directory answers: {failure}") from failure
+
+    async def _ask(self, url: str) -> bytes:
         response = await self._fetcher.get(
-            identity.document_url(did, self._plc_url),
-            max_bytes=DOCUMENT_LIMIT_BYTES,
-            timeout_seconds=self._timeout,
+            url, max_bytes=DOCUMENT_LIMIT_BYTES, timeout_seconds=self._timeout
         )
         if response.status in (404, 410):
             raise Unregistered(f"no such DID (HTTP {response.status})")
         if response.status != 200:
-            raise UpstreamError(f"HTTP {response.status} for the DID document")
+            error = UpstreamError if _doubt(response.status) else Refused
+            raise error(f"HTTP {response.status} for the DID document")
         return response.body
+
+
+@dataclass
+class _Directory:
+    """A PLC directory or a mirror of one."""
+
+    url: str
+    failures: int = 0  # in a row
+    rests_until: float = 0.0
+
+    def fail(self, now: float) -> None:
+        """It is not asked for a while, longer each time."""
+        self.failures += 1
+        self.rests_until = now + min(REST_SECONDS_MAX, 2.0 ** min(self.failures, 10) / 2)
 
 
 class Hosting:

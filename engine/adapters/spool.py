@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from engine.errors import StoreUnavailable
+
 WRITE_BYTES = 1 << 20
 """Gathered before they are written to a file, away from the event loop."""
 
@@ -41,9 +43,16 @@ class Spool:
         return size + more <= self.body_bytes and self.in_memory + more <= self.all_bytes
 
     def file(self) -> tuple[BinaryIO, Path]:
-        """A new, empty file."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._folder)
+        """A new, empty file.
+
+        Raises:
+            StoreUnavailable: the disk is full, or the folder cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._folder)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
         self.files += 1
         return os.fdopen(handle, "wb", buffering=0), Path(name)
 
@@ -95,7 +104,11 @@ class Sink:
         self._path: Path | None = None
 
     async def write(self, piece: bytes) -> None:
-        """Add a piece."""
+        """Add a piece.
+
+        Raises:
+            StoreUnavailable: the disk is full.
+        """
         if self._file is None and not self._spool.has_room(self._pending, len(piece)):
             self._file, self._path = self._spool.file()
         self._pieces.append(piece)
@@ -121,7 +134,10 @@ class Sink:
         self._drop()
         view = memoryview(data)
         while view:
-            view = view[await asyncio.to_thread(file.write, view) :]
+            try:
+                view = view[await asyncio.to_thread(file.write, view) :]
+            except OSError as error:
+                raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
     def _drop(self) -> None:
         self._spool.in_memory -= self._pending

@@ -19,7 +19,6 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
@@ -259,20 +258,27 @@ class Hosts(Generic[T]):
             return now
         return self._timed[0][0] if self._timed else None
 
-    def put_off(self, now: float, keep: int) -> list[PutOff[T]]:
+    def put_off(self, now: float, keep: int, *, soon: float = 0.0) -> list[PutOff[T]]:
         """Give back work that would only wait.
 
         That is all of hosts that are parked, and then of those with the longest lines, from their
-        ends, until ``keep`` are left. The times follow each host's pace, so that work comes back
-        about when its turn is.
+        ends, until ``keep`` are left; but not what has its turn within ``soon`` seconds. The times
+        follow each host's pace, so that work comes back about when its turn is.
         """
         found: list[PutOff[T]] = []
         for host in self._hosts.values():
             if host.waiting and host.pace.is_parked(now):
-                found += self._give_back(host, len(host.waiting), now)
-        while self.waiting > max(0, keep):
-            host = max(self._hosts.values(), key=lambda each: len(each.waiting))
-            found += self._give_back(host, min(self.waiting - keep, len(host.waiting)), now)
+                found += self._give_back(host, 0, now)
+        if self.waiting <= keep:
+            return found
+        busy = [host for host in self._hosts.values() if host.waiting]
+        for host in sorted(busy, key=lambda each: len(each.waiting), reverse=True):
+            surplus = self.waiting - max(0, keep)
+            if surplus <= 0:
+                break
+            ready = max(0.0, soon - max(0.0, host.pace.start_at(now) - now))
+            stay = max(len(host.waiting) - surplus, int(ready / host.pace.interval(now)))
+            found += self._give_back(host, stay, now)
         return found
 
     def pace(self, host: str) -> Pace:
@@ -299,12 +305,13 @@ class Hosts(Generic[T]):
         for name in idle[: len(self._hosts) - most]:
             del self._hosts[name]
 
-    def drain(self) -> Iterator[T]:
-        """Everything that waits; afterwards nothing does."""
+    def abandon(self) -> None:
+        """Whoever worked is gone: nothing waits and nothing is under way; what was learnt stays."""
         for host in self._hosts.values():
-            yield from host.waiting
             host.waiting.clear()
-        self.waiting = 0
+            host.pace.running = 0
+            host.line_end = 0.0
+        self.waiting = self.running = 0
 
     def _host(self, name: str) -> _Host[T]:
         host = self._hosts.get(name)
@@ -324,16 +331,16 @@ class Hosts(Generic[T]):
         else:
             heapq.heappush(self._timed, (at, next(self._numbers), host))
 
-    def _give_back(self, host: _Host[T], count: int, now: float) -> list[PutOff[T]]:
+    def _give_back(self, host: _Host[T], stay: int, now: float) -> list[PutOff[T]]:
+        """All but the first ``stay`` of its line."""
         is_down = host.pace.is_parked(now)
         each = host.pace.interval(now)
-        stay = len(host.waiting) - count
         line = max(host.line_end, host.pace.start_at(now), now) + (0 if is_down else stay * each)
-        items = [host.waiting.pop() for _ in range(count)][::-1]
-        self.waiting -= count
+        items = [host.waiting.pop() for _ in range(len(host.waiting) - stay)][::-1]
+        self.waiting -= len(items)
         found = []
         for item in items:
             line = min(line + each, now + self._longest)
             found.append(PutOff(host.name, item, line - now, is_down))
-        host.line_end = line
+        host.line_end = line if items else host.line_end
         return found

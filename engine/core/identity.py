@@ -49,6 +49,13 @@ class Identity(msgspec.Struct, frozen=True):
     pds: str  # http(s) URL without a trailing slash
 
 
+class Keeper(msgspec.Struct, frozen=True):
+    """Who keeps a DID's repository, and with which key it is signed; what the document names."""
+
+    pds: str | None  # http(s) URL without a trailing slash
+    key: tuple[str, str] | None  # one of KEY_TYPES, publicKeyMultibase
+
+
 def document_url(did: str, plc_url: str) -> str:
     """Where the document of a DID is to be asked for.
 
@@ -97,6 +104,16 @@ def pds_of_document(did: str, data: bytes) -> str | None:
         UpstreamError: it is no DID document, or another DID's.
     """
     return _pds(did, _document(did, data))
+
+
+def keeper_of_document(did: str, data: bytes) -> Keeper:
+    """Host and key of a DID document, whatever else that lacks.
+
+    Raises:
+        UpstreamError: it is no DID document, or another DID's.
+    """
+    document = _document(did, data)
+    return Keeper(_pds(did, document), _key(did, document))
 
 
 def is_resolvable(handle: str) -> bool:

@@ -144,14 +144,17 @@ def _retry_after(text: str | None, wall_clock: float) -> float | None:
     return _bounded(seconds)
 
 
-def retry_seconds(attempts: int, first: float, longest: float, random: float) -> float:
-    """How long to wait after so many failed attempts: doubling, its upper half random.
+_TID = "234567abcdefghijklmnopqrstuvwxyz"
 
-    Args:
-        attempts: that failed, at least 1.
-        first: seconds after the first.
-        longest: the most seconds.
-        random: in [0, 1).
-    """
-    whole: float = min(longest, first * 2.0 ** min(max(attempts, 1) - 1, 60))
-    return whole * (0.5 + random / 2)
+AHEAD_SECONDS = 300.0
+"""A rev that is further ahead of the clock is no rev: live commits with it are rejected, too."""
+
+
+def is_ahead(rev: str, wall_clock: float) -> bool:
+    """Whether a rev is of a time that has not come, or no TID at all."""
+    if len(rev) != 13 or rev[0] not in _TID[:16] or any(letter not in _TID for letter in rev):
+        return True
+    value = 0
+    for letter in rev:
+        value = value << 5 | _TID.index(letter)
+    return (value >> 10) / 1e6 > wall_clock + AHEAD_SECONDS

@@ -16,6 +16,7 @@ firehose_backfill:bytes          hash    shard -> entry bytes in its stream
 repo_backfill                    stream  repositories to fetch: a work queue of one group; one
                                          field ``repo``: JSON with ``did`` and ``host``
 headrace:queue                   string  which feeder has seen this queue; absent = queue lost
+did:key:{did}, did:pds:{did}     string  signing key and host of a DID, for a day
 headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
 headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
 ===============================  ======  ====================================================
@@ -105,6 +106,14 @@ class Keys:
     def queue_mark(self) -> str:
         """Which feeder has seen the queue that is here."""
         return f"{self.prefix}headrace:queue"
+
+    def did_key(self, did: str) -> str:
+        """The signing key in a DID's document, for a day."""
+        return f"{self.prefix}did:key:{did}"
+
+    def did_pds(self, did: str) -> str:
+        """The host in a DID's document, for a day."""
+        return f"{self.prefix}did:pds:{did}"
 
     @property
     def epoch(self) -> str:

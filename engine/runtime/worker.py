@@ -68,6 +68,10 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
         from engine.roles.lister import ListerRole
 
         return ListerRole(spec.shared_name, settings)
+    if spec.role == "backfiller":
+        from engine.roles.backfiller import BackfillerRole
+
+        return BackfillerRole(spec.shared_name, settings)
     if spec.role == "identity":
         from engine.roles.identity import IdentityRole
 

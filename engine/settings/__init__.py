@@ -7,6 +7,7 @@ operator should hear about the values.
 from __future__ import annotations
 
 from engine.settings.advice import Notice
+from engine.settings.backfill import BackfillerSettings, ListerSettings
 from engine.settings.load import (
     CONFIG_VARIABLE,
     SUPERVISOR_VARIABLE,
@@ -24,7 +25,6 @@ from engine.settings.sections import (
     IdentitySettings,
     IndexerSettings,
     IngesterSettings,
-    ListerSettings,
     NetworkSettings,
     Settings,
 )
@@ -34,6 +34,7 @@ __all__ = [
     "CONFIG_VARIABLE",
     "ROLES",
     "SUPERVISOR_VARIABLE",
+    "BackfillerSettings",
     "Declared",
     "IdentitySettings",
     "IndexerSettings",

@@ -18,7 +18,8 @@ from engine.core import urls
 from engine.errors import SettingsError
 from engine.settings import predecessor
 from engine.settings.advice import Notice, notices
-from engine.settings.sections import BUILT, ROLES, Section, Settings
+from engine.settings.section import Section
+from engine.settings.sections import BUILT, ROLES, Settings
 
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
 """Names the TOML file where no ``--config`` is given."""
@@ -155,7 +156,7 @@ def load_with_sources(
     return Loaded(settings, sources, notices(settings, sources, environ))
 
 
-_OURS_TOO = ("HEADRACE", "LISTER", "BACKFILLER", "LABELS", "DB_POOL")
+_OURS_TOO = ("HEADRACE", "LISTER", "LABELS", "DB_POOL")
 """Prefixes of our variables beside those of the sections."""
 
 
@@ -254,6 +255,10 @@ def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(urls.origin(host) for host in hosts if host.strip()))
 
 
+def _web_urls(given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(urls.web_url(url) for url in given if url.strip()))
+
+
 def _initial_cursor(text: str) -> str:
     word = text.strip().lower()
     if word in ("oldest", "live"):
@@ -307,6 +312,7 @@ _NORMALIZED: dict[str, Any] = {
     "database_url": urls.with_scheme("postgresql", "postgres"),
     "redis_url": urls.with_scheme("redis", "rediss", "unix"),
     "plc_url": urls.web_url,
+    "plc_mirrors": _web_urls,
     "filter_collections": _collections,
     "ingester.relay_hosts": _relay_hosts,
     "ingester.initial_cursor": _initial_cursor,

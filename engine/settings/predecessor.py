@@ -37,7 +37,6 @@ class Variable(Struct, frozen=True):
 _H, _M, _N, _L = Fate.HONOURED, Fate.MAPPED, Fate.WITHOUT_EFFECT, Fate.LATER
 _NO_GROUPS = "there are no consumer groups: a shard has one owner, and its position is in Postgres"
 _FIXED_NAME = "the names of streams are fixed; REDIS_KEY_PREFIX tells deployments apart"
-_NO_BACKFILLER = "this version has no backfiller"
 
 TABLE: tuple[Variable, ...] = (
     Variable("REDIS_URL", _H, "redis_url", "unset, `headrace up` starts a Valkey of its own"),
@@ -58,16 +57,40 @@ TABLE: tuple[Variable, ...] = (
     Variable("BACKFILLER_BACKFILL_STREAM", _N, "", _FIXED_NAME),
     Variable("BACKFILLER_FIREHOSE_STREAM", _N, "", _FIXED_NAME),
     Variable("BACKFILLER_DLQ_STREAM", _N, "", "dead letters are in headrace.dead_letter"),
-    Variable("BACKFILLER_GROUP", _N, "", _NO_GROUPS),
-    Variable("BACKFILLER_CONSUMER", _N, "", _NO_GROUPS),
-    Variable("BACKFILLER_CONCURRENCY", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_BATCH_SIZE", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_HTTP_TIMEOUT_SECS", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_MAX_RETRIES", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_RETRY_INITIAL_BACKOFF_MS", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_RETRY_MAX_BACKOFF_MS", _L, "", _NO_BACKFILLER),
-    Variable("BACKFILLER_SKIP_SIGNATURE_VERIFICATION", _L, "", _NO_BACKFILLER),
+    Variable("BACKFILLER_GROUP", _N, "", _FIXED_NAME),
+    Variable("BACKFILLER_CONSUMER", _N, "", "a consumer has its process' name: --slot, --host"),
+    Variable("BACKFILLER_CONCURRENCY", _H, "backfiller.concurrency", "the same default"),
+    Variable(
+        "BACKFILLER_BATCH_SIZE",
+        _H,
+        "backfiller.batch_size",
+        "no batch: so many at most are in hand",
+    ),
+    Variable(
+        "BACKFILLER_FIREHOSE_STREAM_HIGH_WATER_MARK",
+        _H,
+        "backfiller.firehose_stream_high_water_mark",
+        "waits, drops nothing",
+    ),
+    Variable(
+        "BACKFILLER_HTTP_TIMEOUT_SECS", _H, "backfiller.http_timeout_secs", "the same default"
+    ),
+    Variable("BACKFILLER_MAX_RETRIES", _H, "backfiller.max_retries", "the same default"),
+    Variable(
+        "BACKFILLER_RETRY_INITIAL_BACKOFF_MS",
+        _H,
+        "backfiller.retry_initial_backoff_ms",
+        "the same default",
+    ),
+    Variable(
+        "BACKFILLER_RETRY_MAX_BACKOFF_MS", _H, "backfiller.retry_max_backoff_ms", "the same default"
+    ),
+    Variable(
+        "BACKFILLER_SKIP_SIGNATURE_VERIFICATION",
+        _H,
+        "backfiller.skip_signature_verification",
+        "the same default",
+    ),
     Variable("BACKFILLER_METRICS_PORT", _N, "", "one page tells of all processes: METRICS_PORT"),
     # indexer
     Variable("INDEXER_MODE", _M, "roles", "all, stream (indexer) or label (labels)"),

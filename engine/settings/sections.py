@@ -13,19 +13,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-MIB = 1 << 20
+from engine.settings.backfill import BackfillerSettings, ListerSettings
+from engine.settings.section import MIB, Section
 
 ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
 """Every role there will be; the order in which processes start."""
 
 BUILT = ("firehose", "lister", "indexer", "identity")
 """The roles that this version has."""
-
-
-class Section(Struct, frozen=True, kw_only=True):
-    """One section of the file."""
 
 
 class IngesterSettings(Section, frozen=True, kw_only=True):
@@ -103,98 +100,6 @@ class IngesterSettings(Section, frozen=True, kw_only=True):
             extra={"unit": "seconds"},
         ),
     ] = 30.0
-
-
-class ListerSettings(Section, frozen=True, kw_only=True):
-    """Finding repositories, and the queue of those to fetch."""
-
-    hosts: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="PDSs to list besides those that the relays name. A bare host means "
-            "https://; http:// is for tests and private networks."
-        ),
-    ] = ()
-    concurrency: Annotated[
-        int, Meta(ge=1, le=1024, description="Hosts that one lister lists at the same time.")
-    ] = 64
-    page_size: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1000,
-            description="Ask for so many repositories at a time.",
-            extra={"unit": "repositories"},
-        ),
-    ] = 1000
-    spacing_ms: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=60_000,
-            description="Leave a host alone for so long after each page.",
-            extra={"unit": "milliseconds"},
-        ),
-    ] = 100
-    timeout_seconds: Annotated[
-        float,
-        Meta(gt=0, le=300, description="Limit of one request.", extra={"unit": "seconds"}),
-    ] = 30.0
-    interval_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="List a host again so long after its last listing was done.",
-            extra={"unit": "seconds"},
-        ),
-    ] = 86_400.0
-    hosts_interval_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="Ask the relays again which hosts there are.",
-            extra={"unit": "seconds"},
-        ),
-    ] = 3600.0
-    grace_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            description="A repository whose listed rev is older than this, and newer than what is "
-            "indexed of it, is fetched again: live commits did not bring it.",
-            extra={"unit": "seconds"},
-        ),
-    ] = 3600.0
-    queue_fill: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10_000_000,
-            description="Fill the queue of repositories to fetch up to this length; "
-            "`INGESTER_HIGH_WATER_MARK` holds for it, too.",
-            extra={"unit": "repositories"},
-        ),
-    ] = 50_000
-    queue_resume: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=10_000_000,
-            description="Fill it again when it is this short. What was asked for, or is tried "
-            "again, does not wait for that.",
-            extra={"unit": "repositories"},
-        ),
-    ] = 10_000
-    queue_check_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=60,
-            description="Look at the queue so often. What is fetched in this time must be less "
-            "than `queue_resume`, or those who fetch run dry.",
-            extra={"unit": "seconds"},
-        ),
-    ] = 5.0
 
 
 class IndexerSettings(Section, frozen=True, kw_only=True):
@@ -304,6 +209,10 @@ class Settings(Section, frozen=True, kw_only=True):
     plc_url: Annotated[str, Meta(description="Directory of did:plc documents.")] = (
         "https://plc.directory"
     )
+    plc_mirrors: Annotated[
+        tuple[str, ...],
+        Meta(description="Mirrors of the directory, asked in this order while it fails."),
+    ] = ()
     metrics_host: Annotated[
         str, Meta(min_length=1, description="Address on which `headrace up` answers `/status`.")
     ] = "127.0.0.1"
@@ -341,6 +250,7 @@ class Settings(Section, frozen=True, kw_only=True):
     ] = ("app.bsky.*", "chat.bsky.*", "com.germnetwork.declaration")
     ingester: IngesterSettings = IngesterSettings()
     lister: ListerSettings = ListerSettings()
+    backfiller: BackfillerSettings = BackfillerSettings()
     indexer: IndexerSettings = IndexerSettings()
     identity: IdentitySettings = IdentitySettings()
     network: NetworkSettings = NetworkSettings()

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -25,6 +27,7 @@ from aiohttp import web
 
 from engine.simulate import lists
 from engine.simulate.feed import Feed
+from engine.simulate.hostile import Misdeed
 from engine.simulate.lists import Listing
 from engine.simulate.network import Document, Frames, Network, endpoint
 
@@ -58,6 +61,8 @@ class Server(Feed):
     while it runs. ``addresses`` says where each PDS is, by the endpoint in the documents,
     and each labeler, by its DID; ``labelers`` are their logs with levers of their own, ``listings``
     levers of each PDS' ``listRepos`` by its endpoint, the relay's by None.
+    ``misdeeds`` are what hosts do instead of giving a DID's repository, or (``*``) any; ``asked``
+    counts how often each was asked for.
     """
 
     network: Network
@@ -68,6 +73,8 @@ class Server(Feed):
     addresses: dict[str, str] = field(default_factory=dict)
     labelers: dict[str, LabelFeed] = field(default_factory=dict)
     listings: dict[str | None, Listing] = field(default_factory=dict)
+    misdeeds: dict[str, Misdeed] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
 
     def log(self) -> Frames:
         """What the relay serves."""
@@ -167,6 +174,11 @@ class Server(Feed):
             # As relays do: they hold no repositories.
             raise web.HTTPFound(self.url_of(home) + request.path_qs)
         export = self.network.export(did) if here in (None, home) else None
+        misdeed = self.misdeeds.get(did) or self.misdeeds.get("*")
+        self.asked[did] += 1
+        if misdeed is not None:
+            true = export.read_bytes() if isinstance(export, Path) else export or b""
+            return await misdeed(request, true)
         content_type = "application/vnd.ipld.car"
         if isinstance(export, bytes):
             return web.Response(body=export, content_type=content_type)

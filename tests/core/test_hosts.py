@@ -316,6 +316,22 @@ def test_what_is_put_off_comes_back_at_the_pace_of_its_host(clock: Clock) -> Non
     assert again[-1].seconds > off[-1].seconds  # behind those put off before
 
 
+def test_what_has_its_turn_soon_is_not_put_off(clock: Clock) -> None:
+    clock.add("a", *range(1000))
+    pace = LIMITS.concurrency_first / clock.hosts.pace("a").seconds
+    off = clock.hosts.put_off(clock.now, keep=0, soon=10)
+    assert off[0].item == 10 * pace
+    assert off[0].seconds > 10
+    assert clock.hosts.put_off(clock.now, keep=0, soon=10) == []
+
+
+def test_soon_is_not_before_the_host_may_be_asked(clock: Clock) -> None:
+    clock.add("a", *range(100))
+    clock.hosts.next(clock.now)
+    clock.hosts.end("a", clock.now, clock.now, Answer.BUSY, Told(retry_seconds=60))
+    assert len(clock.hosts.put_off(clock.now, keep=0, soon=10)) == 99
+
+
 def test_nothing_is_put_off_for_longer_than_the_bound(clock: Clock) -> None:
     clock.add("a", *range(100_000))
     off = clock.hosts.put_off(clock.now, keep=0)
@@ -327,13 +343,18 @@ def test_nothing_is_put_off_while_there_is_room(clock: Clock) -> None:
     assert clock.hosts.put_off(clock.now, keep=10) == []
 
 
-def test_draining_gives_everything_that_waits(clock: Clock) -> None:
+def test_what_is_abandoned_is_gone_and_what_was_learnt_stays(clock: Clock) -> None:
     clock.add("a", *range(10))
     clock.add("b", 20, 21)
-    begun = clock.start()
-    assert len(begun) + len(list(clock.hosts.drain())) == 12
-    assert clock.hosts.waiting == 0
+    assert clock.start()
+    clock.hosts.park("b", clock.now + 60, clock.now)
+    clock.hosts.abandon()
+    assert (clock.hosts.waiting, clock.hosts.running) == (0, 0)
     assert clock.start() == []
+    clock.add("a", *range(10))
+    clock.add("b", 22)
+    assert {host for host, _ in clock.start()} == {"a"}
+    assert clock.hosts.parked(clock.now) == [("b", 60)]
 
 
 def test_idle_hosts_are_forgotten_but_not_those_in_trouble() -> None:

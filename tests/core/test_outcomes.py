@@ -89,11 +89,25 @@ def test_what_headers_tell(headers: dict[str, str], told: Told) -> None:
     assert outcomes.told(headers, NOW) == told
 
 
-def test_waits_double_up_to_their_bound_with_half_of_each_random() -> None:
-    waits = [outcomes.retry_seconds(n, 1.0, 30.0, 0.999999) for n in range(1, 9)]
-    assert waits == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30], rel=1e-3)
-    assert outcomes.retry_seconds(3, 1.0, 30.0, 0.0) == 2.0
-    assert outcomes.retry_seconds(10_000, 1.0, 30.0, 0.5) <= 30
+@pytest.mark.parametrize(
+    ("rev", "ahead"),
+    [
+        ("3jzfcijpj2z2a", False),
+        ("3zzzzzzzzzzzz", True),
+        ("", True),
+        ("not a rev at", True),
+        ("3jzfcijpj2z21", True),
+        ("zjzfcijpj2z2a", True),
+    ],
+)
+def test_a_rev_of_a_time_to_come_or_no_tid_is_ahead(rev: str, ahead: bool) -> None:
+    assert outcomes.is_ahead(rev, NOW) is ahead
+
+
+def test_a_rev_may_be_a_little_ahead() -> None:
+    of_tid = 1_688_137_381.887007  # 3jzfcijpj2z2a
+    assert not outcomes.is_ahead("3jzfcijpj2z2a", of_tid - outcomes.AHEAD_SECONDS + 1)
+    assert outcomes.is_ahead("3jzfcijpj2z2a", of_tid - outcomes.AHEAD_SECONDS - 1)
 
 
 def test_every_final_outcome_but_gone_has_a_word_for_the_account() -> None:

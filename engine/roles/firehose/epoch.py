@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 MAX_SEQ = (1 << 63) - 1
 
+_SOURCES = (streams.LIVE, streams.BACKFILL)
+"""Whose streams an epoch is of: one mark speaks for all of them."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -110,6 +113,7 @@ async def _make(stores: Stores, deployment_id: str, shard_count: int, reason: st
     keys, source = stores.keys, stores.source
     mark = f"{deployment_id}:{secrets.token_hex(8)}".encode()
     names = _stream_names(stores, shard_count)
+    counters = [each for of in _SOURCES for each in (keys.events(of), keys.bytes(of))]
     await stores.db.execute(stores.sql["patience"])
     await stores.db.execute(stores.sql["owners_stop"])
     rewinds = await stores.db.fetch(stores.sql["relay_rewinds"], source, shard_count)
@@ -117,10 +121,9 @@ async def _make(stores: Stores, deployment_id: str, shard_count: int, reason: st
     zeros = [part for shard in range(shard_count) for part in (shard, 0)]
     commands = [
         resp.pack("MULTI"),
-        resp.pack("UNLINK", *names, keys.events(source), keys.bytes(source)),
+        resp.pack("UNLINK", *names, *counters),
         resp.pack("SET", keys.epoch, mark),
-        resp.pack("HSET", keys.events(source), *zeros),
-        resp.pack("HSET", keys.bytes(source), *zeros),
+        *(resp.pack("HSET", name, *zeros) for name in counters),
     ]
     for name in names:
         # Only a group can make an empty stream; the group itself is not wanted.
@@ -150,4 +153,4 @@ async def _make(stores: Stores, deployment_id: str, shard_count: int, reason: st
 
 
 def _stream_names(stores: Stores, shard_count: int) -> list[str]:
-    return [stores.keys.stream(stores.source, shard) for shard in range(shard_count)]
+    return [stores.keys.stream(of, shard) for of in _SOURCES for shard in range(shard_count)]
