@@ -46,8 +46,9 @@ exact: setup                   ## the whole matrix of exactness: both recorded n
 faults: setup                  ## the tests that take long: kills, take-overs, stores away, bad relays
 	$(BIN)/pytest -q -m slow --ignore=tests/exact
 
-bench: setup                   ## decode, streams and frames to rows, latency; see bench/README.md
+bench: setup                   ## decode, repositories, streams and frames to rows, latency; see bench/README.md
 	$(BIN)/pytest -q -s bench/bench_decode.py
+	$(BIN)/python -m bench.repositories
 	$(BIN)/python -m bench.indexing
 	$(BIN)/python -m bench.latency
 

@@ -65,12 +65,12 @@ pub struct Export<B> {
     /// Of the commit.
     pub cid: CidBuf,
     pub commit: Commit,
-    /// How many records the tree has.
-    pub leaves: usize,
-    /// How many blocks the tree has.
-    pub nodes: usize,
     source: Source<B>,
     index: Index,
+    /// The blocks of the records in key order, and of the nodes as a walk in that order meets
+    /// them: so no later walk has to look for a block.
+    leaves: Vec<u32>,
+    nodes: Vec<u32>,
 }
 
 impl<B: AsRef<[u8]>> Export<B> {
@@ -87,7 +87,8 @@ impl<B: AsRef<[u8]>> Export<B> {
         let commit = read_commit(blocks.read(number)?.parts().1)?;
         let mut proof = Proof {
             blocks,
-            leaves: 0,
+            leaves: Vec::new(),
+            nodes: Vec::new(),
             absent: None,
         };
         let mut progress = Progress::default();
@@ -97,12 +98,22 @@ impl<B: AsRef<[u8]>> Export<B> {
         }
         Ok(Self {
             leaves: proof.leaves,
-            nodes: progress.nodes,
+            nodes: proof.nodes,
             cid,
             commit,
             source,
             index,
         })
+    }
+
+    /// How many records the tree has.
+    pub fn leaves(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// How many blocks the tree has.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// How many different blocks it has, those too that the tree does not name.
@@ -175,7 +186,8 @@ impl<'s, B: AsRef<[u8]>> Blocks<'s, B> {
 /// The walk that proves the tree.
 struct Proof<'s, B> {
     blocks: Blocks<'s, B>,
-    leaves: usize,
+    leaves: Vec<u32>,
+    nodes: Vec<u32>,
     /// The first record that is named but not there.
     absent: Option<String>,
 }
@@ -189,6 +201,7 @@ impl<B: AsRef<[u8]>> Proof<'_, B> {
     ) -> Result<(), OpenError> {
         let number = self.blocks.index.find(node);
         let number = number.ok_or_else(|| MstError::Missing(node.to_string()))?;
+        self.nodes.push(number);
         let section = self.blocks.read(number)?;
         mst::descend(self, progress, section.parts().1, layer)
     }
@@ -198,9 +211,10 @@ impl<'n, B: AsRef<[u8]>> Visitor<'n> for Proof<'_, B> {
     type Error = OpenError;
 
     fn leaf(&mut self, _: &str, value: Cid<'n>, _: u8) -> Result<(), OpenError> {
-        self.leaves += 1;
-        if self.absent.is_none() && self.blocks.index.find(value).is_none() {
-            self.absent = Some(value.to_string());
+        match self.blocks.index.find(value) {
+            Some(number) => self.leaves.push(number),
+            None if self.absent.is_none() => self.absent = Some(value.to_string()),
+            None => {}
         }
         Ok(())
     }

@@ -287,9 +287,9 @@ pub(crate) fn parse_node<'a>(bytes: &'a [u8], key: &mut String) -> Result<Node<'
     let mut decoder = Decoder::new(bytes);
     let (mut left, mut entries) = (None, None);
     for _ in 0..decoder.map_start()? {
-        match decoder.key()?.as_ref() {
-            "l" if left.is_none() => left = Some(link(&decoder.value()?)?),
-            "e" if entries.is_none() => entries = Some(parse_entries(&mut decoder, key)?),
+        match decoder.letter()? {
+            b'l' if left.is_none() => left = Some(link(&decoder.value()?)?),
+            b'e' if entries.is_none() => entries = Some(parse_entries(&mut decoder, key)?),
             _ => return Err(MstError::Shape),
         }
     }
@@ -322,11 +322,11 @@ fn parse_entries<'a>(
 fn parse_entry<'a>(decoder: &mut Decoder<'a>, key: &mut String) -> Result<Entry<'a>, MstError> {
     let (mut suffix, mut prefix, mut right, mut value) = (None, None, None, None);
     for _ in 0..decoder.map_start()? {
-        match decoder.key()?.as_ref() {
-            "k" if suffix.is_none() => suffix = decoder.value()?.as_bytes(),
-            "p" if prefix.is_none() => prefix = decoder.value()?.as_int(),
-            "t" if right.is_none() => right = Some(link(&decoder.value()?)?),
-            "v" if value.is_none() => value = decoder.value()?.as_link(),
+        match decoder.letter()? {
+            b'k' if suffix.is_none() => suffix = decoder.value()?.as_bytes(),
+            b'p' if prefix.is_none() => prefix = decoder.value()?.as_int(),
+            b't' if right.is_none() => right = Some(link(&decoder.value()?)?),
+            b'v' if value.is_none() => value = decoder.value()?.as_link(),
             _ => return Err(MstError::Shape),
         }
     }

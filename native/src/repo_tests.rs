@@ -95,7 +95,7 @@ fn content(export: &Export<&[u8]>) -> (Commit, Vec<(String, Vec<u8>)>) {
         leaves.push((key.to_owned(), record.to_vec()));
     });
     walked.unwrap();
-    assert_eq!(leaves.len(), export.leaves);
+    assert_eq!(leaves.len(), export.leaves());
     (export.commit.clone(), leaves)
 }
 

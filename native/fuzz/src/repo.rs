@@ -61,7 +61,7 @@ fn is_sound(export: &Export<&[u8]>) -> Leaves {
         leaves.push((key.to_owned(), cid.as_bytes().to_vec(), record.to_vec()));
     });
     walked.expect("bytes that do not change");
-    assert_eq!(leaves.len(), export.leaves);
+    assert_eq!(leaves.len(), export.leaves());
     let exact = |cid| Cid::exact(cid).expect("a CID");
     let pairs = leaves
         .iter()
@@ -72,7 +72,7 @@ fn is_sound(export: &Export<&[u8]>) -> Leaves {
     let data = export.commit.data.get();
     if data.as_bytes().starts_with(&root[..4]) {
         assert_eq!(data.as_bytes(), root);
-        assert_eq!(export.nodes, nodes);
+        assert_eq!(export.nodes(), nodes);
     }
     slices_hold(export, &leaves);
     leaves

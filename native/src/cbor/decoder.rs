@@ -139,6 +139,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The CID after a tag 42: a byte string that starts with a zero.
+    #[inline]
     fn link_body(&mut self) -> Result<Cid<'a>, CborError> {
         let Head::Bytes(length) = self.head()? else {
             return Err(CborError::Cid);
@@ -204,6 +205,17 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// A map's key of one letter; a NUL for any other key.
+    #[inline]
+    pub(crate) fn letter(&mut self) -> Result<u8, CborError> {
+        let key = self.key()?;
+        Ok(match key.as_bytes() {
+            [letter] => *letter,
+            _ => 0,
+        })
+    }
+
+    #[inline]
     pub(crate) fn value(&mut self) -> Result<Value<'a>, CborError> {
         Ok(match self.head()? {
             Head::Unsigned(number) => i64::try_from(number).map_or(Value::BigInt, Value::Int),

@@ -3,16 +3,14 @@
 use std::io;
 
 use super::{changed, Export};
-use crate::cid::Cid;
 use crate::mst::parse_node;
 
-/// One step of a node: a key, the record behind it, and the subtree behind that.
+/// One step of a node: a key, and whether a subtree is behind it.
 struct Step {
     prefix: usize,
     /// Where the suffix ends in [`Frame::suffixes`]; it begins where the one before it ends.
     end: usize,
-    value: u32,
-    right: Option<u32>,
+    right: bool,
 }
 
 /// A node on the way from the root to the cursor.
@@ -21,15 +19,17 @@ struct Frame {
     steps: Vec<Step>,
     next: usize,
     key: String,
-    /// A subtree to go through before the next step.
-    into: Option<u32>,
+    /// Whether there is a subtree to go through before the next step.
+    into: bool,
 }
 
 /// A place between two records.
 #[derive(Default)]
 pub(super) struct Cursor {
-    begun: bool,
     path: Vec<Frame>,
+    /// How many nodes and records lie before it.
+    nodes: usize,
+    leaves: usize,
 }
 
 impl Cursor {
@@ -38,34 +38,34 @@ impl Cursor {
         &mut self,
         export: &Export<B>,
     ) -> io::Result<Option<(&str, u32)>> {
-        let mut into = None;
-        if !self.begun {
-            self.begun = true;
-            into = Some(number_of(export, export.commit.data.get())?);
-        }
         loop {
-            if let Some(node) = into.take() {
-                self.path.push(read_node(export, node)?);
+            match self.path.last_mut() {
+                None if self.nodes > 0 => return Ok(None),
+                Some(frame) if !frame.into => {
+                    if frame.next < frame.steps.len() {
+                        break;
+                    }
+                    self.path.pop();
+                }
+                above => {
+                    if let Some(frame) = above {
+                        frame.into = false;
+                    }
+                    let node = export.nodes.get(self.nodes).ok_or_else(changed)?;
+                    self.path.push(read_node(export, *node)?);
+                    self.nodes += 1;
+                }
             }
-            let Some(frame) = self.path.last_mut() else {
-                return Ok(None);
-            };
-            into = frame.into.take();
-            if into.is_some() {
-                continue;
-            }
-            if frame.next == frame.steps.len() {
-                self.path.pop();
-                continue;
-            }
-            break;
         }
-        Ok(self.path.last_mut().and_then(Frame::step))
+        let leaf = *export.leaves.get(self.leaves).ok_or_else(changed)?;
+        self.leaves += 1;
+        let key = self.path.last_mut().and_then(Frame::step);
+        Ok(key.map(|key| (key, leaf)))
     }
 }
 
 impl Frame {
-    fn step(&mut self) -> Option<(&str, u32)> {
+    fn step(&mut self) -> Option<&str> {
         let begin = match self.next.checked_sub(1) {
             Some(before) => self.steps.get(before)?.end,
             None => 0,
@@ -75,7 +75,7 @@ impl Frame {
         self.into = step.right;
         self.key.truncate(step.prefix);
         self.key.push_str(self.suffixes.get(begin..step.end)?);
-        Some((&self.key, step.value))
+        Some(&self.key)
     }
 }
 
@@ -91,11 +91,7 @@ fn read_node<B: AsRef<[u8]>>(export: &Export<B>, number: u32) -> io::Result<Fram
         steps.push(Step {
             prefix: entry.prefix,
             end: suffixes.len(),
-            value: number_of(export, entry.value)?,
-            right: entry
-                .right
-                .map(|node| number_of(export, node))
-                .transpose()?,
+            right: entry.right.is_some(),
         });
     }
     Ok(Frame {
@@ -103,11 +99,6 @@ fn read_node<B: AsRef<[u8]>>(export: &Export<B>, number: u32) -> io::Result<Fram
         steps,
         next: 0,
         key,
-        into: node.left.map(|node| number_of(export, node)).transpose()?,
+        into: node.left.is_some(),
     })
-}
-
-/// The number of a block that was there when the tree was proved.
-fn number_of<B: AsRef<[u8]>>(export: &Export<B>, cid: Cid<'_>) -> io::Result<u32> {
-    export.index.find(cid).ok_or_else(changed)
 }

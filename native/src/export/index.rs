@@ -15,25 +15,33 @@ const MAX_CID_BYTES: u64 = 128;
 /// Marks the names that are the hash of a CID.
 const OTHER: u8 = 0x80;
 
-/// What tells two CIDs apart: codec and digest of nearly all, the hash of the CID for others.
+/// What tells two CIDs apart: digest and codec of nearly all, the hash of the CID for others.
+/// The digest is in words, which compare as its bytes do and much faster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Name([u8; 32], u8);
+struct Name([u64; 4], u8);
 
 impl Name {
+    #[inline]
     fn of(cid: Cid<'_>) -> Self {
         match cid.as_bytes() {
-            [1, codec, 0x12, 0x20, digest @ ..] if *codec < OTHER => {
-                Self(digest.try_into().unwrap_or_default(), *codec)
-            }
-            other => Self(Sha256::digest(other).into(), OTHER),
+            [1, codec, 0x12, 0x20, digest @ ..] if *codec < OTHER => Self(words(digest), *codec),
+            other => Self(words(&Sha256::digest(other)), OTHER),
         }
     }
 
-    fn head(self) -> u64 {
-        self.0
-            .first_chunk()
-            .map_or(0, |head| u64::from_be_bytes(*head))
+    const fn head(self) -> u64 {
+        self.0[0]
     }
+}
+
+#[inline]
+fn words(digest: &[u8]) -> [u64; 4] {
+    let (chunks, _) = digest.as_chunks::<8>();
+    let mut words = [0; 4];
+    for (word, chunk) in words.iter_mut().zip(chunks) {
+        *word = u64::from_be_bytes(*chunk);
+    }
+    words
 }
 
 /// One block, and where its section (CID, then content) is.
@@ -110,9 +118,9 @@ impl Index {
     }
 }
 
-/// How many first bits of a name choose its bucket: about four names in each; one at least.
+/// How many first bits of a name choose its bucket: one or two names in each; one bit at least.
 fn bits(blocks: usize) -> u32 {
-    (blocks / 4).checked_ilog2().unwrap_or(0).clamp(1, 31)
+    blocks.checked_ilog2().unwrap_or(0).clamp(1, 31)
 }
 
 /// Reads a CAR from its begin to its end: its first root, and every block, each of which matches

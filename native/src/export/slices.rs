@@ -45,7 +45,6 @@ pub struct Slices {
 }
 
 /// What goes into one slice, in the order of keys.
-#[derive(Default)]
 struct Content {
     keys: String,
     sections: Vec<u8>,
@@ -87,7 +86,7 @@ impl Slices {
         if self.done {
             return Ok(None);
         }
-        let mut content = Content::default();
+        let mut content = Content::new(&self.options);
         let through = self.fill(export, &mut content)?;
         let mut slice = Slice {
             did: &export.commit.did,
@@ -159,6 +158,16 @@ impl<B> Export<B> {
 }
 
 impl Content {
+    fn new(options: &Options) -> Self {
+        Self {
+            keys: String::new(),
+            // One piece from the begin on, but no more than a claim may ask for.
+            sections: Vec::with_capacity(options.max_bytes.min(1 << 18)),
+            items: Vec::new(),
+            filtered: 0,
+        }
+    }
+
     /// Whether one more record fits; the first one always does.
     fn has_room(&self, options: &Options, key: &str, length: usize) -> bool {
         let bytes = self.keys.len() + self.sections.len() + self.items.len() * RECORD_HEAD_BYTES;
@@ -221,7 +230,7 @@ pub fn closing<B>(export: &Export<B>, fetch_id: i64, out: &mut Vec<u8>) {
         rev: export.commit.rev.as_deref().unwrap_or_default(),
         commit: export.cid.get(),
         data: export.commit.data.get(),
-        records: i64::try_from(export.leaves).unwrap_or(i64::MAX),
+        records: i64::try_from(export.leaves.len()).unwrap_or(i64::MAX),
     });
     entry.encode(out);
 }

@@ -67,7 +67,7 @@ impl Export {
 
     #[getter]
     fn nodes(&self) -> usize {
-        self.0.nodes
+        self.0.nodes()
     }
 
     #[getter]
@@ -81,7 +81,7 @@ impl Export {
     }
 
     fn __len__(&self) -> usize {
-        self.0.leaves
+        self.0.leaves()
     }
 
     fn signed_by(&self, py: Python<'_>, key: &str) -> bool {
@@ -89,7 +89,7 @@ impl Export {
     }
 
     fn leaves<'py>(&self, py: Python<'py>) -> PyResult<Vec<Leaf<'py>>> {
-        let mut leaves = Vec::with_capacity(self.0.leaves);
+        let mut leaves = Vec::with_capacity(self.0.leaves());
         self.0.each_leaf(|key, cid, record| {
             let cid = PyBytes::new(py, cid.as_bytes());
             leaves.push((key.to_owned(), cid, PyBytes::new(py, record)));
