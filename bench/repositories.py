@@ -35,13 +35,14 @@ import libipld
 
 from bench.measure import machine, resident_mib
 from engine.core import codec
+from engine.roles.backfiller.slices import SLICE_BYTES, SLICE_RECORDS
 from tests.native import cars
 
 SECRETS = {"ES256K": b"\x01" * 32, "ES256": b"\x02" * 32}
 ROUNDS = 7
 SMALL_RECORDS = 40
 SMALL_COUNT = 400
-MIX = (("app.bsky.feed.like", 60), ("app.bsky.feed.post", 20), ("app.bsky.graph.follow", 20))
+MIX = (("app.bsky.feed.like", 3), ("app.bsky.feed.post", 1), ("app.bsky.graph.follow", 1))
 WORDS = (
     "quick",
     "brown",
@@ -56,7 +57,6 @@ WORDS = (
     "some",
     "more",
 )
-SLICE = {"fetch_id": 1, "notify": True, "max_bytes": 256 << 10, "max_records": 2000}
 
 
 def tid(number: int) -> str:
@@ -88,7 +88,8 @@ def record(source: random.Random, collection: str) -> bytes:
 def export(records: int, seed: int, algorithm: str = "ES256K", *, shuffled: bool = False) -> bytes:
     """A signed repository of so many records."""
     source = random.Random(seed)
-    collections = source.choices(*zip(*MIX, strict=True), k=records)
+    names = [collection for collection, weight in MIX for _ in range(weight)]
+    collections = source.choices(names, k=records)
     held = {
         f"{collection}/{tid(number)}": record(source, collection)
         for number, collection in enumerate(collections)
@@ -134,7 +135,9 @@ def proved(place: bytes | Path) -> codec.Export:
 
 def entries(found: codec.Export) -> int:
     """Make all of an export's entries; their bytes."""
-    slices = found.slices(collections=[], **SLICE)
+    slices = found.slices(
+        fetch_id=1, notify=True, collections=[], max_bytes=SLICE_BYTES, max_records=SLICE_RECORDS
+    )
     return sum(len(entry) for _, entry in slices) + len(found.closing(1))
 
 
