@@ -11,6 +11,8 @@ No connection waits for the network, and nothing is remembered between two
 failures of the database: the notes are the whole state, so a look-up cut short
 by a stop or a crash is simply done again.
 
+What backfillers remember of a DID's document for a day is forgotten when a look-up begins.
+
 Beside that the role asks whether accounts that were called deleted are (``deletions``).
 """
 
@@ -28,9 +30,10 @@ import asyncpg
 import msgspec
 
 from engine import errors, log, sql
-from engine.adapters import http, postgres
+from engine.adapters import http, postgres, remembered, resp
 from engine.adapters import identity as resolvers
 from engine.core import identity as rules
+from engine.core import streams
 from engine.roles import deletions
 from engine.roles.keep_trying import KeepTrying, pause
 
@@ -96,6 +99,7 @@ class IdentityRole(KeepTrying):
         self._sql = sql.load("identity", state=settings.database_state_schema)
         self._counters = Counters()
         self._deletions = deletions.Counters()
+        self._keys = streams.Keys(settings.redis_key_prefix)
         self._held: set[str] = set()  # DIDs picked and not finished
 
     def report(self) -> dict[str, object]:
@@ -130,12 +134,17 @@ class IdentityRole(KeepTrying):
                 http.open_fetcher(allow_private=settings.network.allow_private)
             )
             timeout = settings.identity.timeout_seconds
-            dids = resolvers.DidResolver(fetcher, settings.plc_url, timeout)
+            mirrors = settings.plc_mirrors
+            dids = resolvers.DidResolver(fetcher, settings.plc_url, timeout, mirrors=mirrors)
             hosting = resolvers.Hosting(dids, fetcher, timeout)
             lookup = Lookup(
                 dids,
                 resolvers.handle_resolver(fetcher, settings.identity.handle_resolver, timeout),
             )
+            redis = None
+            if settings.redis_url:
+                redis = await resp.RespConnection.open(settings.redis_url)
+                stack.callback(redis.close)
             conns: list[asyncpg.Connection] = []
             writers: postgres.Borrowable = asyncio.Queue()
             for _ in range(CONNECTIONS):
@@ -154,7 +163,7 @@ class IdentityRole(KeepTrying):
             )
             workers.append(asyncio.create_task(confirmer.run()))
             try:
-                await self._pick(stop, picked, writers, workers)
+                await self._pick(stop, picked, writers, workers, redis)
             finally:
                 # First the connections: a cancelled transaction would wait for the server.
                 for conn in conns:
@@ -170,6 +179,7 @@ class IdentityRole(KeepTrying):
         picked: asyncio.Queue[Due],
         writers: postgres.Borrowable,
         workers: list[asyncio.Task[None]],
+        redis: resp.RespConnection | None,
     ) -> None:
         """Keep the workers in notes; raises what ended one of them."""
         while not stop.is_set():
@@ -183,6 +193,9 @@ class IdentityRole(KeepTrying):
                         self._sql["identity_pick"], PICK_COUNT, list(self._held)
                     )
                 found = len(rows)
+                if redis is not None and rows:
+                    # Whoever fetches its repository must not ask the host of before.
+                    await remembered.forget(redis, self._keys, [row["did"] for row in rows])
                 for row in rows:
                     self._held.add(row["did"])
                     picked.put_nowait(Due(*row))

@@ -156,6 +156,34 @@ async def test_did_resolver_tells_unregistered_from_unusable_and_unreachable(
         await identity.DidResolver(fetcher, "http://127.0.0.1:1").resolve(ALICE)
 
 
+async def test_a_mirror_is_asked_while_the_directory_fails(
+    fetcher: http.Fetcher, server: Server
+) -> None:
+    now = 0.0
+    async with simulate.serve(server.network, identity_status=503) as first:
+        resolver = identity.DidResolver(fetcher, first.url, mirrors=[server.url], clock=lambda: now)
+        assert (await resolver.keeper(ALICE)).pds == server.url
+        with pytest.raises(identity.DirectoryAway, match="no such DID"):
+            await resolver.keeper("did:plc:nobody")  # a mirror may lag: that is no answer
+        first.identity_status = 200
+        now = identity.REST_SECONDS_MAX
+        assert (await resolver.keeper(ALICE)).pds == first.url
+        with pytest.raises(identity.Unregistered):
+            await resolver.keeper("did:plc:nobody")
+
+
+async def test_no_directory_that_answers_is_told_apart_from_a_refusal(
+    fetcher: http.Fetcher, server: Server
+) -> None:
+    resolver = identity.DidResolver(fetcher, server.url, mirrors=["http://127.0.0.1:1"])
+    server.identity_status = 500
+    with pytest.raises(identity.DirectoryAway):
+        await resolver.keeper(ALICE)
+    server.identity_status = 400
+    with pytest.raises(identity.Refused):
+        await identity.DidResolver(fetcher, server.url).keeper(ALICE)
+
+
 async def test_handle_is_found_by_dns_without_asking_its_web_server(
     resolver: identity.NetworkHandleResolver, name_server: NameServer
 ) -> None:

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
+import redis
 
 from engine import simulate
 from engine.core import identity as rules
@@ -163,6 +165,22 @@ async def test_a_due_identity_gets_its_handle_and_the_time_of_the_event(
     assert await db.actor("alice") == ("alice.test", T1)
     assert await db.due("alice") is None
     assert counters(role) == Counters(resolved=1)
+
+
+async def test_what_backfillers_remember_of_it_is_forgotten(
+    db: Tables, server: Server, settings: Settings, redis_url: str
+) -> None:
+    register(server, "alice", "alice.test")
+    await db.add_due("alice")
+    with redis.Redis.from_url(redis_url) as client:
+        for name in ("alice", "bob"):
+            client.set(f"did:key:{did(name)}", "did:key:zOld")
+            client.set(f"did:pds:{did(name)}", "https://old.test")
+        async with running(msgspec.structs.replace(settings, redis_url=redis_url)):
+            await db.nothing_due()
+        assert sorted(client.keys()) == sorted(
+            f"did:{what}:{did('bob')}".encode() for what in ("key", "pds")
+        )
 
 
 async def test_a_missing_actor_row_is_made(db: Tables, server: Server, settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """Where a DID lives and which key signs for it: asked once, remembered in Redis for a day.
 
 Several tasks that want the same DID ask once. What is remembered is dropped when the identity
-role reads a document anew because of an event, and passed over (``fresh``) when a host or
-a signature says that it may be old.
+role looks a DID up because of an event (`engine.adapters.remembered`), and passed over
+(``fresh``) when a host or a signature says that it may be old.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from engine.adapters import resp
+from engine.adapters import remembered, resp
 from engine.core import codec, urls
 from engine.core.identity import Keeper
 from engine.errors import UpstreamError
 
 if TYPE_CHECKING:
     from engine.core.streams import Keys
-
-REMEMBERED_SECONDS = 86_400
 
 
 class Resolver(Protocol):
@@ -91,24 +89,15 @@ class Directory:
             task.exception()  # whoever waited has it
 
     async def _home(self, did: str, fresh: bool) -> Home:
-        key_name, pds_name = self.keys.did_key(did), self.keys.did_pds(did)
         if not fresh:
-            key, pds = await self.redis.command("MGET", key_name, pds_name)
-            if key is not None and pds is not None:
+            known = await remembered.recall(self.redis, self.keys, did)
+            if known is not None:
                 self.counters.hits += 1
-                return Home(pds.decode("utf-8", "replace"), key.decode("utf-8", "replace") or None)
+                return Home(*known)
         self.counters.misses += 1
         self.counters.refreshed += fresh
         home = home_of(await self.resolver.keeper(did))
-        # Both or none: they are of one document.
-        commands = [
-            resp.pack("MULTI"),
-            resp.pack("SET", key_name, home.key or "", "EX", REMEMBERED_SECONDS),
-            resp.pack("SET", pds_name, home.pds, "EX", REMEMBERED_SECONDS),
-            resp.pack("EXEC"),
-        ]
-        # A Redis that is full remembers nothing, and that is all.
-        await self.redis.execute(commands, len(commands))
+        await remembered.keep(self.redis, self.keys, did, home.pds, home.key)
         return home
 
 
@@ -123,14 +112,3 @@ def home_of(keeper: Keeper) -> Home:
     except ValueError as error:
         raise Homeless("the DID document names no host that can be asked") from error
     return Home(pds, codec.did_key(*keeper.key) if keeper.key else None)
-
-
-async def forget(redis: resp.RespConnection, keys: Keys, dids: list[str]) -> None:
-    """Drop what is remembered of these.
-
-    Raises:
-        StoreError: Redis failed.
-    """
-    names = [name for did in dids for name in (keys.did_key(did), keys.did_pds(did))]
-    if names:
-        await redis.command("DEL", *names)
