@@ -60,6 +60,7 @@ class Answers:
             "thread": self._thread,
             "quoting": self._quoting,
             "told": self._told,
+            "judged": self._judged,
         }
 
     def lookup(self, name: str, parameters: list[str]) -> str:
@@ -145,6 +146,9 @@ class Answers:
                     found.append([uri, quote["subjectCid"], row])
         return found
 
+    def _judged(self, uris: list[str]) -> Found:
+        return _columns(self._rows("post", uris), _LATE)
+
     def _told(self, uris: list[str]) -> Found:
         columns = ("recordUri", "did", "reason", "reasonSubject")
         table = self._tables["notification"]
@@ -168,9 +172,9 @@ class Answers:
     def _quoted(self, uris: list[str], others: list[str]) -> Found:
         found: Found = []
         for uri, but in zip(uris, others, strict=True):
-            assert but == "{}", "only where a batch is prepared while another is written"
             quotes = self._tables["quote"].where(("subject",), (uri,))
-            counts = Counter(row["subjectCid"] for row in quotes)
+            known = set(read_array(but))  # to the batch before, which is being written
+            counts = Counter(row["subjectCid"] for row in quotes if row["uri"] not in known)
             found += [[uri, cid, count] for cid, count in counts.items()]
         return found
 

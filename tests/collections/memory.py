@@ -66,6 +66,9 @@ class Memory:
         self.mutes: set[tuple[str, str]] = set()
         self.latest: dict[int, int] = {}
         """The latest T of a post or gate by shard, in milliseconds since 1970."""
+        self.unsettled: dict[int, tuple[int, str, bool]] = {}
+        """By number: shard, uri, whether it is a post with an invalid root."""
+        self._noted = 0
         self.answers = Answers(self.tables, self.repos, self.due, self.mutes, self.latest)
 
     def write(self, changes: codec.Changes) -> None:
@@ -234,6 +237,12 @@ def _advance_latest(memory: Memory, arrays: Arrays) -> None:
         memory.latest[at] = max(memory.latest.get(at, int(millis or 0)), int(millis or 0))
 
 
+def _insert_unsettled(memory: Memory, arrays: Arrays) -> None:
+    for shard, uri, invalid in zip(*arrays, strict=True):
+        memory._noted += 1
+        memory.unsettled[memory._noted] = (int(shard or 0), uri or "", invalid == "true")
+
+
 def _delete_op_thread_replies(memory: Memory, arrays: Arrays) -> None:
     for root, uri, at in _rows(arrays):
         memory.tables["op_thread_reply"].update((root, uri), {"deletedAt": at})
@@ -286,6 +295,7 @@ STATEMENTS: dict[str, Callable[[Memory, Arrays], None]] = {
     "judge_replies": _judge("invalidReplyRoot", "violatesThreadGate"),
     "judge_quotes": _judge("violatesEmbeddingRules"),
     "advance_latest": _advance_latest,
+    "insert_unsettled": _insert_unsettled,
     "delete_op_thread_replies": _delete_op_thread_replies,
     "insert_op_thread_replies": _insert_op_thread_replies,
     "add_post_counts": _add("post_agg", "likeCount", "replyCount", "repostCount"),

@@ -54,8 +54,9 @@ class Log:
     ``jitter`` is how far back, in milliseconds, the T of an entry may lie behind its place; with 0
     nothing is late. ``deletions`` lets accounts be deleted. ``faults`` is the share of ops that
     are wrong in themselves. A ``calm`` log is more like a network: most records are written once
-    and mostly name what there is. A ``chained`` log's commits follow each other by ``since``; in an
-    ``honest`` one no record is created where there is one.
+    and mostly name what there is; no post embeds two records. A ``chained`` log's commits follow
+    each other by ``since``; in an ``honest`` one no record is created where there is one.
+    ``weights`` says how often there is something of each collection.
     """
 
     random: Random
@@ -65,6 +66,7 @@ class Log:
     calm: bool = False
     chained: bool = False
     honest: bool = False
+    weights: dict[str, int] = field(default_factory=lambda: WEIGHTS)
     seq: int = 0
     _last: dict[str, int] = field(default_factory=dict)
     _roots: dict[str, str] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Log:
 
     def _op(self, did: str, at: int) -> wire.Op:
         rng = self.random
-        nsid = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        nsid = rng.choices(list(self.weights), list(self.weights.values()))[0]
         is_single = any(word in nsid for word in SINGLE)
         rkey = "self" if is_single and rng.random() < 0.8 else rng.choice(_NAMES)
         path, sign = f"{nsid}/{rkey}", rng.choice("++++~~-")
@@ -297,7 +299,7 @@ class Log:
         media = self._media()
         if rng.random() < 0.5:
             return media
-        if rng.random() < 0.2:
+        if rng.random() < 0.2 and not self.calm:
             media = self._quote()
         kind = "app.bsky.embed.recordWithMedia"
         return {"$type": kind, "record": self._quote(), "media": media}

@@ -206,7 +206,8 @@ class Stability:
         """Whether a thread's gate can find a reply, and a missing parent the gate."""
         if any(_reply(version.record)[1] for version in self._versions.get(root, [])):
             return False
-        for named, parent in self._replies_of(uri):
+        replies = self._replies_of(uri)
+        for named, parent in replies:
             if named != root or parent in (uri, *below):
                 return False
             if parent == root:
@@ -218,7 +219,7 @@ class Stability:
             above = self._versions[parent][0].time
             if not self._hangs_on(parent, root, above, (*below, uri)):
                 return False
-        return True
+        return bool(replies)
 
     def _is_quoting_stable(self, uri: str, time: str) -> bool:
         for version in self._versions.get(uri, []):

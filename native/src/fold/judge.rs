@@ -24,6 +24,8 @@ impl<'b> Fold<'b, '_> {
             },
             Seen::Text(text) => match self.state.posts.get(parent) {
                 Some(row) => row.root.map(str::to_owned),
+                // It came between the two look-ups: what is judged of it is not known yet.
+                None if self.known.is_together() && detail::is_post(parent) => return true,
                 None => self.reply_root(text),
             },
         };
