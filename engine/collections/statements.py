@@ -133,7 +133,7 @@ def build(plan: Plan, schema: str, state_schema: str) -> Statements:
         state_schema: of Headrace's own tables.
     """
     named: dict[str, str] = {}
-    for file in ("indexer", "late", "lookups", "shared"):
+    for file in ("indexer", "late", "lookups", "shared", "snapshots"):
         named |= sql.load(file, state=state_schema)
     lookups = {name: text for name, text in named.items() if name.startswith(_LOOKUP_PREFIX)}
     writes = {name: text for name, text in named.items() if name not in lookups}

@@ -151,6 +151,16 @@ from the first on are taken), events (the ops carried, one at least for each ent
 refused, by number, with its words: they fold as if they had never been there.
 """
 
+Fetched = _native.Fetched
+"""Slices and closing entries of fetched repositories, in stream order; immutable.
+
+``Plan.decode_fetched(shards, now=...)`` reads them like ``decode``, and all that it is given.
+``ops``, ``entries`` and ``weights()`` are as a batch's. ``wanted()`` names what to look up about
+their ranges; ``resolve(answers, before=...)`` is the `Batch` of what makes the database equal to
+them, where ``before`` are changes that are still being written. ``blocked(before=...)`` says that
+those must be written first. Ops of records are numbered alike whatever the answers are.
+"""
+
 Known = _native.Known
 """The rows that exist, of those that matter to one batch; learned in rounds, then only read.
 
@@ -174,6 +184,9 @@ A delete or statement is its name (``collections.statements``) and its array lit
 is a table, a complete binary COPY sorted by the primary key's bytes, and its rows.
 ``op_of(copy, line)`` is the op that wrote a line (from 1) of ``copies[copy]``, -1 if none;
 ``part(copy, first, count)`` a complete COPY of at most ``count`` of its lines, from ``first`` on.
+``fetches()`` are the repositories that ``upsert_repos`` names and of which a snapshot was on its
+way, with its fetch: what the statement answers must be the same.
+
 ``tally()`` says for each shard and ``host/generation`` the highest seq that is then held (None if
 no entry had one), and the ops by outcome: ``applied``, ``duplicate``, ``filtered``,
 ``no_effect:WORD``, ``rejected:WORD``; over all it sums to the batch's ``ops``.

@@ -32,6 +32,8 @@ PRODUCERS = ("firehose",)
 
 _POLL_SECONDS = 0.5
 
+_SOURCES = (streams.LIVE, streams.BACKFILL)
+
 Relays = dict[str, dict[str, int]]
 
 
@@ -69,20 +71,23 @@ class _Work:
         self.keys = streams.Keys(settings.redis_key_prefix)
         self.sql = sql.load("reshard", state=settings.database_state_schema)
 
-    async def undrained(self) -> list[int]:
-        """Shards with entries beyond their position; streams that are gone hold none."""
+    async def undrained(self) -> list[str]:
+        """Streams with entries beyond their position; those that are gone hold none."""
+        return [name for source in _SOURCES for name in await self._undrained(source)]
+
+    async def _undrained(self, source: str) -> list[str]:
         async with postgres.translated_errors():
-            rows = await self.conn.fetch(self.sql["reshard_positions"], streams.LIVE)
-        names = [self.keys.stream(streams.LIVE, row["shard"]) for row in rows]
+            rows = await self.conn.fetch(self.sql["reshard_positions"], source)
+        names = [self.keys.stream(source, row["shard"]) for row in rows]
         commands = [resp.pack("XREVRANGE", name, "+", "-", "COUNT", 1) for name in names]
         replies = await self.redis.execute(commands, len(commands))
         waiting = []
-        for row, reply in zip(rows, replies, strict=True):
+        for name, row, reply in zip(names, rows, replies, strict=True):
             newest = self.redis.checked(reply)
             if newest and streams.id_parts(newest[0][0].decode()) > streams.id_parts(
                 row["entry_id"]
             ):
-                waiting.append(row["shard"])
+                waiting.append(name)
         return waiting
 
     async def cursors(self, hosts: Sequence[str]) -> dict[str, int]:
@@ -99,8 +104,8 @@ async def _reshard(work: _Work, shard_count: int, wait_seconds: float) -> int:
     while waiting := await work.undrained():
         if time.monotonic() >= deadline:
             raise StoreUnavailable(
-                f"shards {waiting} still hold entries that are not indexed: keep the indexers "
-                "running and try again; nothing was changed"
+                f"streams {waiting} still hold entries that are not indexed: keep the indexers "
+                "running, stop the backfillers, and try again; nothing was changed"
             )
         logger.info("waiting for the indexers to drain %d of the streams", len(waiting))
         await asyncio.sleep(_POLL_SECONDS)
@@ -120,22 +125,30 @@ async def _reshard(work: _Work, shard_count: int, wait_seconds: float) -> int:
         relays = await work.conn.fetch(work.sql["reshard_relays"])
         first = {f"{row['host']}/{row['generation']}": row["first_seq"] for row in relays}
         positions = spread(held, first, cursors, shard_count)
-        await work.conn.execute(work.sql["reshard_clear"], streams.LIVE)
+        fetched = await work.conn.fetch(work.sql["reshard_positions"], streams.BACKFILL)
+        of_fetched = add_up([orjson.loads(row["relays"]) for row in fetched])
+        for source in _SOURCES:
+            await work.conn.execute(work.sql["reshard_clear"], source)
         await work.conn.execute(work.sql["reshard_forget"])
         token = max((row["token"] for row in locked), default=0) + 1
         await work.conn.execute(work.sql["reshard_shards"], shard_count, token)
-        await work.conn.execute(
-            work.sql["reshard_insert"],
-            streams.LIVE,
-            list(range(shard_count)),
-            [orjson.dumps(relays).decode() for relays in positions],
-        )
+        rest: list[Relays] = [{}] * (shard_count - 1)
+        for source, of_source in (
+            (streams.LIVE, positions),
+            (streams.BACKFILL, [of_fetched, *rest]),
+        ):
+            await work.conn.execute(
+                work.sql["reshard_insert"],
+                source,
+                list(range(shard_count)),
+                [orjson.dumps(relays).decode() for relays in of_source],
+            )
         dids = [row["did"] for row in await work.conn.fetch(work.sql["reshard_deletions"])]
         shards = [streams.shard_of(did, shard_count) for did in dids]
         await work.conn.execute(work.sql["reshard_move_deletions"], dids, shards)
         await work.conn.execute(work.sql["reshard_unsettled"])
         await work.conn.execute(work.sql["reshard_done"], shard_count)
-    names = [work.keys.stream(streams.LIVE, row["shard"]) for row in locked]
+    names = [work.keys.stream(source, row["shard"]) for source in _SOURCES for row in locked]
     await work.redis.command("UNLINK", work.keys.epoch, *names)
     return len(locked)
 
@@ -167,6 +180,17 @@ def spread(
                     whole[key][outcome] = whole[key].get(outcome, 0) + ops
     seqs: Relays = {key: {"seq": counts["seq"]} for key, counts in whole.items()}
     return [whole] + [seqs] * (shard_count - 1)
+
+
+def add_up(held: list[Relays]) -> Relays:
+    """Outcomes of what has no seqs, over all shards."""
+    total: Relays = {}
+    for relays in held:
+        for key, counts in relays.items():
+            sums = total.setdefault(key, {})
+            for outcome, ops in counts.items():
+                sums[outcome] = sums.get(outcome, 0) + ops
+    return total
 
 
 def _host(key: str) -> str:

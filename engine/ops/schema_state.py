@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
-SOURCES = (streams.LIVE,)
+SOURCES = (streams.LIVE, streams.BACKFILL)
 """Streams that have a position in every shard."""
 
 

@@ -128,6 +128,16 @@ class IndexerSettings(Section, frozen=True, kw_only=True):
             extra={"unit": "bytes"},
         ),
     ] = 4 * MIB
+    backfill_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="How much of `batch_bytes` fetched repositories may fill of a batch "
+            "between two of live events. They take all of it where no live event waits, and "
+            "nothing while one waits for more than a second.",
+        ),
+    ] = 0.5
     retention_seconds: Annotated[
         float,
         Meta(

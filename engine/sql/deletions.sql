@@ -80,6 +80,16 @@ DELETE FROM actor_sync WHERE did = $1;
 -- name: deletion_identity_due
 DELETE FROM {state}.identity_due WHERE did = $1;
 
+-- name: deletion_fetch
+-- A snapshot that is on its way came too late: its entries are of no fetch any more. $1 DID.
+WITH no_touched AS (
+    DELETE FROM {state}.touched WHERE did = $1
+), no_stale AS (
+    DELETE FROM {state}.stale WHERE did = $1
+)
+UPDATE {state}.repo SET fetch_id = NULL, fetch_rev = NULL, backfilled_rev = NULL, resync = NULL
+WHERE did = $1;
+
 -- name: is_ordered_by_bytes
 -- Whether texts are, so that all uris of a repository lie together in an index.
 SELECT coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') <> 'i'

@@ -41,21 +41,29 @@ LEFT JOIN LATERAL (
 WHERE actor.did = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- name: upsert_repos
--- What is applied of a repository, as a whole: its row is locked or did not exist.
+-- What is applied of a repository, as a whole: its row is locked or did not exist. Answers the
+-- repositories of which a snapshot is on its way, and its fetch, as JSON.
 -- $1 DIDs, sorted; $2 revs; $3 reasons of a resync; $4, $5 times of account and identity events;
 -- $6 active; $7 status.
-INSERT INTO {state}.repo (did, rev, resync, account_time, identity_time, active, status)
-SELECT * FROM unnest(
-    ($1::text)::text[], ($2::text)::text[], ($3::text)::text[], ($4::text)::text[],
-    ($5::text)::text[], ($6::text)::boolean[], ($7::text)::text[]
+WITH moved AS (
+    INSERT INTO {state}.repo (did, rev, resync, account_time, identity_time, active, status)
+    SELECT * FROM unnest(
+        ($1::text)::text[], ($2::text)::text[], ($3::text)::text[], ($4::text)::text[],
+        ($5::text)::text[], ($6::text)::boolean[], ($7::text)::text[]
+    )
+    ON CONFLICT (did) DO UPDATE SET
+        rev = excluded.rev,
+        resync = excluded.resync,
+        account_time = excluded.account_time,
+        identity_time = excluded.identity_time,
+        active = excluded.active,
+        status = excluded.status
+    RETURNING did, fetch_id
 )
-ON CONFLICT (did) DO UPDATE SET
-    rev = excluded.rev,
-    resync = excluded.resync,
-    account_time = excluded.account_time,
-    identity_time = excluded.identity_time,
-    active = excluded.active,
-    status = excluded.status;
+SELECT coalesce(
+    json_agg(json_build_array(did, fetch_id)) FILTER (WHERE fetch_id IS NOT NULL), '[]'
+)::text
+FROM moved;
 
 -- name: insert_actors
 -- Actors seen for the first time; the identity role fills the handle in.

@@ -45,6 +45,7 @@ class Answers:
         self.named: dict[str, Callable[..., Found]] = {
             "repos": self._repo_rows,
             "actors": self._actors,
+            "fetches": lambda _: [],  # nothing is fetched here
             "posts": self._posts,
             "post_chain": self._post_chain,
             "post_tree": self._post_tree,

@@ -17,7 +17,7 @@ from engine.ops.schema_state import Migration, ensure_state, migrations
 TABLES = {
     *("deployment", "shard", "position", "relay", "relay_gap", "repo"),
     *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
-    *("touched", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
+    *("touched", "stale", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
 }
 
 
@@ -37,7 +37,9 @@ async def test_first_start_makes_tables_and_rows(conn: asyncpg.Connection[Any]) 
     shards = await conn.fetch("SELECT shard FROM headrace.shard ORDER BY shard")
     assert [row["shard"] for row in shards] == [0, 1, 2, 3]
     positions = await conn.fetch("SELECT source, shard, entry_id FROM headrace.position")
-    assert {tuple(row) for row in positions} == {("firehose_live", n, "0-0") for n in range(4)}
+    assert {tuple(row) for row in positions} == {
+        (source, n, "0-0") for source in ("firehose_live", "firehose_backfill") for n in range(4)
+    }
     assert await conn.fetchval("SHOW search_path") == '"$user", public'
 
 

@@ -42,6 +42,7 @@ class Owner(Indexer):
         shard = streams.shard_of(did, SHARDS)
         self.decoded = await self._writer.decode([front(shard, [(b"%d-1" % seq, entry)])])
         self.looking = Looker(self._identity, self._writer.statements, Stages(), together=True)
+        assert isinstance(self.decoded.batch, codec.Batch)
         return self.decoded.batch
 
     async def prepare(self) -> None:

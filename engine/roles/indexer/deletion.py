@@ -181,8 +181,8 @@ class Deleter:
         ordered = await self.conn.fetchval(self.sql["is_ordered_by_bytes"])
         name = "deletion_op_threads" + ("" if ordered else "_unordered")
         await self.conn.execute(self.sql[name], f"at://{did}", f"at://{did}/", f"at://{did}0")
-        for name in ("deletion_actor", "deletion_actor_sync", "deletion_identity_due"):
-            await self.conn.execute(self.sql[name], did)
+        for name in ("actor", "actor_sync", "identity_due", "fetch"):
+            await self.conn.execute(self.sql[f"deletion_{name}"], did)
 
     async def _remove(self, did: str, uris: list[str]) -> None:
         """The records with all their rows, others' rows about them, and what they counted for."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.adapters import postgres
+from engine.core import codec
+from engine.roles.indexer import snapshots
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from engine.collections.statements import Statements
-    from engine.core import codec
 
 
 async def learn(
@@ -54,7 +55,7 @@ class Looker:
         self._lookups = self.statements.lookups | unlocked
 
     async def prepare(
-        self, batch: codec.Batch, before: codec.Changes | None
+        self, batch: codec.Batch | codec.Fetched, before: codec.Changes | None
     ) -> codec.Changes | None:
         """What a batch changes, given that ``before`` will have been written as it is.
 
@@ -65,6 +66,10 @@ class Looker:
         """
         async with postgres.translated_errors(self.conn):
             with self.stages(Stage.KNOWN_ROWS):
+                if isinstance(batch, codec.Fetched):
+                    if batch.blocked(before=before):
+                        return None
+                    batch = await snapshots.resolve(self.conn, self._lookups, batch, before)
                 known = await asyncio.to_thread(
                     batch.known, trusting=True, before=before, together=self.together
                 )

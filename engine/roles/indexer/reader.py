@@ -77,11 +77,14 @@ class Reader:
         *,
         batch_bytes: int,
         batch_size: int,
+        min_count: int = _MIN_COUNT,
     ) -> None:
         """Read ``source``; ``epoch_mark`` is the value that the epoch key must have.
 
-        A batch is closed at about ``batch_bytes``, and at ``batch_size`` entries.
+        A batch is closed at about ``batch_bytes``, and at ``batch_size`` entries; as many as
+        ``min_count`` of each stream are taken whatever their size.
         """
+        self._min_count = min_count
         self._conn = conn
         self._keys = keys
         self._source = source
@@ -90,9 +93,16 @@ class Reader:
         self._batch_size = batch_size
         self._entry_bytes = float(_FIRST_GUESS_BYTES)
         self._kept: dict[int, ShardEntries] = {}
+        self._now_ms = 0
+        self.lag_seconds = 0.0
+        """How old the last entry read is, where more waits behind it; by the clock of Redis."""
 
-    async def read(self, after: dict[int, str], block_ms: int) -> list[ShardEntries]:
+    async def read(
+        self, after: dict[int, str], block_ms: int, *, share: float = 1.0
+    ) -> list[ShardEntries]:
         """Entries after the given ids, at most about ``batch_bytes``; empty after ``block_ms``.
+
+        It does not wait if that is 0. A ``share`` of ``batch_bytes`` is taken at most.
 
         Raises:
             StreamsTorn: the streams are not (or no longer) those of the epoch.
@@ -101,8 +111,8 @@ class Reader:
         if not after:  # more indexers than shards
             await asyncio.sleep(block_ms / 1000)
             return []
-        share = self._batch_bytes / len(after)
-        count = min(_MAX_COUNT, max(_MIN_COUNT, int(share / self._entry_bytes)))
+        each = self._batch_bytes * share / len(after)
+        count = min(_MAX_COUNT, max(self._min_count, int(each / self._entry_bytes)))
         # One each at least: who is cut off first would never be read under load.
         count = min(count, max(1, self._batch_size // len(after)))
         kept, self._kept = self._kept, {}
@@ -114,7 +124,7 @@ class Reader:
         fresh = await self._read(wanting, count, 0) if wanting else {}
         # What ends a wait is only a sign: Redis before 7.2 then answers with one stream, though
         # others may hold what comes before it.
-        if not fresh and not kept and await self._read(wanting, 1, block_ms):
+        if block_ms and not fresh and not kept and await self._read(wanting, 1, block_ms):
             fresh = await self._read(wanting, count, 0)
         result = []
         for shard in after:
@@ -129,11 +139,25 @@ class Reader:
             seen = sum(part.size_bytes for part in result) / entries_read
             # Larger ones are believed at once: a read has no limit of bytes but this guess.
             self._entry_bytes = max(seen, self._entry_bytes + (seen - self._entry_bytes) / 4)
+        cut = [streams.id_parts(part.last_id)[0] for part in result if part.is_cut]
+        self.lag_seconds = max(0, self._now_ms - min(cut)) / 1000 if cut else 0.0
         return result
 
     def keep(self, rest: list[ShardEntries]) -> None:
         """Give the next read what this one could not use, beginning after the ids read to."""
         self._kept = {part.shard: part for part in rest}
+
+    async def wait(self, after: dict[str, dict[int, str]], block_ms: int) -> None:
+        """Until any of these streams, of any source, holds something new, or for ``block_ms``."""
+        ids = {
+            self._keys.stream(source, shard): last_id
+            for source, shards in after.items()
+            for shard, last_id in shards.items()
+        }
+        asked = resp.pack("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *ids, *ids.values())
+        (answer,) = await self._conn.execute(asked, 1)
+        if isinstance(answer, Exception):
+            raise errors.StoreError(f"waiting for the streams: {answer}") from answer
 
     async def _read(
         self, after: dict[int, str], count: int, block_ms: int
@@ -142,10 +166,12 @@ class Reader:
         names = [self._keys.stream(self._source, shard) for shard in after]
         block = ("BLOCK", block_ms) if block_ms else ()
         read = resp.pack("XREAD", "COUNT", count, *block, "STREAMS", *names, *after.values())
-        reply, mark = await self._conn.execute(read + resp.pack("GET", self._keys.epoch), 2)
-        for answer in (reply, mark):
+        asked = read + resp.pack("GET", self._keys.epoch) + resp.pack("TIME")
+        reply, mark, clock = await self._conn.execute(asked, 3)
+        for answer in (reply, mark, clock):
             if isinstance(answer, Exception):
                 raise errors.StoreError(f"reading the streams: {answer}") from answer
+        self._now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         if mark != self._mark:
             raise errors.StreamsTorn(f"the epoch in Redis is {mark!r}, ours is {self._mark!r}")
         shard_by_name = dict(zip((name.encode() for name in names), after, strict=True))

@@ -29,6 +29,7 @@ from engine.roles.indexer.reader import Reader
 from engine.roles.indexer.settler import Settler
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.trim import Trimmer
+from engine.roles.indexer.turns import Turns
 from engine.roles.indexer.writer import Writer
 from engine.roles.keep_trying import KeepTrying, pause
 
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EPOCH_POLL_SECONDS = 0.2
+
+MIN_COUNTS = {streams.LIVE: 16, streams.BACKFILL: 1}
+"""Entries that a batch takes of each stream whatever their size: a slice is a batch by itself."""
 
 TORN_REPORT_SECONDS = 10.0
 """How often it is said that there are no streams yet."""
@@ -97,35 +101,59 @@ class IndexerRole(KeepTrying):
                 await self._end(leases.Lease(conn, built.sql, {}), stop)
                 return
             async with postgres.translated_errors():
-                held = await positions.load(conn, built.sql, streams.LIVE, lease.shards)
+                held = {
+                    source: await positions.load(conn, built.sql, source, lease.shards)
+                    for source in (streams.LIVE, streams.BACKFILL)
+                }
             mark = await self._agree(stop, lease, admin, held)
             if mark is None:
                 await self._end(lease, stop)
                 return
             epoch = mark.decode().rpartition(":")[2]
-            session = sessions.Session(
-                conn=conn,
-                admin=admin,
-                reader=Reader(
+            readers = {
+                source: Reader(
                     reading,
                     self._keys,
-                    streams.LIVE,
+                    source,
                     mark,
                     batch_bytes=settings.indexer.batch_bytes,
                     batch_size=settings.indexer.batch_size,
+                    min_count=MIN_COUNTS[source],
+                )
+                for source in held
+            }
+            lanes = {
+                source: sessions.Lane(
+                    Writer(
+                        conn=conn,
+                        lease=lease,
+                        plan=built.plan,
+                        statements=built.statements,
+                        sql=built.sql,
+                        source=source,
+                        positions={s: p.in_epoch(epoch) for s, p in of_source.items()},
+                        clock=time.time,
+                        stages=self._stages,
+                    ),
+                    Trimmer(
+                        self._keys,
+                        source,
+                        settings.indexer.retention_seconds,
+                        settings.indexer.retention_bytes,
+                    ),
+                )
+                for source, of_source in held.items()
+            }
+            session = sessions.Session(
+                conn=conn,
+                admin=admin,
+                turns=Turns(
+                    readers[streams.LIVE],
+                    readers[streams.BACKFILL],
+                    settings.indexer.backfill_share,
                 ),
                 looker=Looker(looking, built.statements, self._stages, lease.together),
-                writer=Writer(
-                    conn=conn,
-                    lease=lease,
-                    plan=built.plan,
-                    statements=built.statements,
-                    sql=built.sql,
-                    source=streams.LIVE,
-                    positions={s: p.in_epoch(epoch) for s, p in held.items()},
-                    clock=time.time,
-                    stages=self._stages,
-                ),
+                lanes=lanes,
                 deleter=Deleter(
                     conn=conn,
                     lease=lease,
@@ -142,14 +170,7 @@ class IndexerRole(KeepTrying):
                     sql=built.settling,
                     clock=time.time,
                 ),
-                trimmer=Trimmer(
-                    self._keys,
-                    streams.LIVE,
-                    settings.indexer.retention_seconds,
-                    settings.indexer.retention_bytes,
-                ),
                 keys=self._keys,
-                source=streams.LIVE,
                 epoch_mark=mark,
                 counters=self._counters,
                 stages=self._stages,
@@ -157,7 +178,7 @@ class IndexerRole(KeepTrying):
             owned = ",".join(map(str, lease.shards)) or "none"
             logger.info("ready, owning shards %s", owned)
             self._state, self._owned = "running", lease.shards
-            self._positions = session.writer.positions
+            self._positions = lanes[streams.LIVE].positions
             await session.run(stop, share)
             self._state = "stopping" if stop.is_set() else "sharing anew"
             await self._end(lease, stop)
@@ -167,15 +188,13 @@ class IndexerRole(KeepTrying):
         stop: asyncio.Event,
         lease: leases.Lease,
         admin: resp.RespConnection,
-        held: dict[int, positions.Position],
+        held: dict[str, dict[int, positions.Position]],
     ) -> bytes | None:
         """Wait until Redis holds whole streams of the epoch in Postgres; None when stopped."""
         told = float("-inf")
         while not stop.is_set():
             try:
-                return await sessions.current_epoch(
-                    lease.conn, lease.sql, admin, self._keys, streams.LIVE, held
-                )
+                return await sessions.current_epoch(lease.conn, lease.sql, admin, self._keys, held)
             except errors.StreamsTorn as reason:
                 self._state = "waiting for streams"
                 now = time.monotonic()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import errors, failpoints
 from engine.adapters import postgres
+from engine.core import streams
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
 from engine.roles.indexer import reader as readers
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     import asyncpg
 
     from engine.adapters import resp
-    from engine.core import codec, streams
+    from engine.core import codec
     from engine.roles.indexer.deletion import Deleter
     from engine.roles.indexer.looker import Looker
-    from engine.roles.indexer.reader import Reader
     from engine.roles.indexer.settler import Settler
+    from engine.roles.indexer.turns import Turns
     from engine.roles.indexer.writer import Committed, Decoded, Writer
 
 logger = logging.getLogger(__name__)
@@ -64,10 +65,38 @@ class Counters:
     settled: int = 0  # posts and gates that another owner may have missed
 
 
+@dataclass
+class Lane:
+    """What an owner keeps of one source of its shards."""
+
+    writer: Writer
+    trimmer: trim.Trimmer
+    read_to: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """Whose streams these are."""
+        return self.writer.source
+
+    @property
+    def positions(self) -> dict[int, positions.Position]:
+        """How far each shard is committed; moved in place."""
+        return self.writer.positions
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A batch that was read, and of which source."""
+
+    lane: Lane
+    decoded: Decoded
+
+
 @dataclass(frozen=True)
 class Writing:
     """A batch that is being written, and the changes that were prepared for it."""
 
+    lane: Lane
     task: asyncio.Task[Committed]
     changes: codec.Changes | None
 
@@ -82,21 +111,28 @@ class Session:
 
     conn: asyncpg.Connection
     admin: resp.RespConnection
-    reader: Reader
+    turns: Turns
     looker: Looker
-    writer: Writer
+    lanes: dict[str, Lane]  # by source
     deleter: Deleter
     settler: Settler
-    trimmer: trim.Trimmer
     keys: streams.Keys
-    source: str
     epoch_mark: bytes
     counters: Counters
     stages: Stages
-    _read_to: dict[int, str] = field(default_factory=dict)
     _renewed_at: float = 0.0
     _upkept_at: float = 0.0
     _quiet_at: float = 0.0
+
+    @property
+    def lease(self) -> leases.Lease:
+        """The shards that are owned."""
+        return self.lanes[streams.LIVE].writer.lease
+
+    @property
+    def sql(self) -> dict[str, str]:
+        """Statements about shards and positions, by name."""
+        return self.lanes[streams.LIVE].writer.sql
 
     async def run(self, stop: asyncio.Event, share: Callable[[], Awaitable[list[int]]]) -> None:
         """Work until ``stop``, or until ``share`` is no longer what we own.
@@ -112,7 +148,8 @@ class Session:
         await self._adopt_leftovers()
         async with postgres.translated_errors():
             await self.settler.say()
-        self._read_to = {s: p.entry_id for s, p in self.writer.positions.items()}
+        for lane in self.lanes.values():
+            lane.read_to = {s: p.entry_id for s, p in lane.positions.items()}
         stopping = asyncio.create_task(stop.wait())
         reading = self._start_read()
         writing: Writing | None = None
@@ -123,32 +160,32 @@ class Session:
                     waited.add(writing.task)
                 with self.stages(Stage.WAIT):
                     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                decoded = None
+                read = None
                 if reading.done() and not stop.is_set():
-                    decoded = self._take(reading.result())
+                    read = self._take(reading.result())
                     reading = self._start_read()
                 prepared = None
                 since = self.settler.looked
-                if decoded is not None:
+                if read is not None:
                     failpoints.passing("after_read")
                     if writing is not None and writing.changes is not None:
-                        prepared = await self.looker.prepare(decoded.batch, writing.changes)
+                        prepared = await self.looker.prepare(read.decoded.batch, writing.changes)
                 elif writing is not None and not writing.task.done():
                     continue
                 if writing is not None and not await self._finish(writing):
                     prepared = None
                 writing = None
-                if decoded is not None and prepared is None:
+                if read is not None and prepared is None:
                     # It had to wait; the batch behind it need not, if this one is prepared.
-                    prepared = await self.looker.prepare(decoded.batch, None)
+                    prepared = await self.looker.prepare(read.decoded.batch, None)
                 with self.stages(Stage.UPKEEP):
                     if await self._upkeep(since if prepared is not None else None):
                         prepared = None
-                    if await share() != self.writer.lease.shards:
+                    if await share() != self.lease.shards:
                         return
-                if decoded is not None:
-                    write = asyncio.create_task(self.writer.write(decoded, prepared))
-                    writing = Writing(write, prepared)
+                if read is not None:
+                    write = asyncio.create_task(read.lane.writer.write(read.decoded, prepared))
+                    writing = Writing(read.lane, write, prepared)
             if writing is not None:
                 await self._finish(writing)
         finally:
@@ -157,30 +194,33 @@ class Session:
                 with contextlib.suppress(asyncio.CancelledError, errors.HeadraceError):
                     await task
 
-    def _start_read(self) -> asyncio.Task[Decoded | None]:
+    def _start_read(self) -> asyncio.Task[Reading | None]:
         """Read and decode a batch while one is written and one prepared: three in memory."""
+        after = {source: lane.read_to for source, lane in self.lanes.items()}
 
-        async def read() -> Decoded | None:
-            parts = await self.reader.read(self._read_to, BLOCK_MS)
-            return await self.writer.decode(parts) if parts else None
+        async def read() -> Reading | None:
+            source, parts = await self.turns.read(after, BLOCK_MS)
+            lane = self.lanes[source]
+            return Reading(lane, await lane.writer.decode(parts)) if parts else None
 
         return asyncio.create_task(read())
 
-    def _take(self, decoded: Decoded | None) -> Decoded | None:
+    def _take(self, read: Reading | None) -> Reading | None:
         """What was read is ours; the next read begins behind it."""
-        if decoded is not None:
-            for part in decoded.parts:
-                self._read_to[part.shard] = part.last_id
-            self.reader.keep(decoded.rest)
-        return decoded
+        if read is not None:
+            for part in read.decoded.parts:
+                read.lane.read_to[part.shard] = part.last_id
+            self.turns.keep(read.lane.source, read.decoded.rest)
+        return read
 
     async def _finish(self, writing: Writing) -> bool:
         """Wait until a batch is committed; whether its changes are what was prepared."""
         done = await writing.task
         now = time.monotonic()
+        lane = writing.lane
         for shard, (events, size) in done.weights.items():
-            entry_id = self.writer.positions[shard].entry_id
-            self.trimmer.committed(shard, entry_id, events, size, now)
+            entry_id = lane.positions[shard].entry_id
+            lane.trimmer.committed(shard, entry_id, events, size, now)
         self.counters.batches += 1
         self.counters.entries += done.entries
         self.counters.ops += done.ops
@@ -192,21 +232,23 @@ class Session:
 
     async def _adopt_leftovers(self) -> None:
         """Take over what the former owner committed but did not trim."""
-        for shard, position in self.writer.positions.items():
-            if position.entry_id == positions.START:
-                continue
-            events, size = await trim.committed_leftovers(
-                self.admin, self.keys.stream(self.source, shard), position.entry_id
-            )
-            if events:
-                self.trimmer.committed(shard, position.entry_id, events, size, time.monotonic())
+        for lane in self.lanes.values():
+            for shard, position in lane.positions.items():
+                if position.entry_id == positions.START:
+                    continue
+                events, size = await trim.committed_leftovers(
+                    self.admin, self.keys.stream(lane.source, shard), position.entry_id
+                )
+                if events:
+                    now = time.monotonic()
+                    lane.trimmer.committed(shard, position.entry_id, events, size, now)
 
     async def _renew(self) -> None:
         """Keep the lease, if it is time."""
         now = time.monotonic()
         if now - self._renewed_at >= leases.RENEW_SECONDS:
             async with postgres.translated_errors():
-                await self.writer.lease.renew()
+                await self.lease.renew()
             self._renewed_at = now
 
     async def _upkeep(self, since: datetime.datetime | None) -> bool:
@@ -223,24 +265,24 @@ class Session:
             return has_settled > 0
         self._upkept_at = now
         async with postgres.translated_errors():
-            rows = await self.conn.fetch(self.writer.sql["relay_generations"])
+            rows = await self.conn.fetch(self.sql["relay_generations"])
         relays = {row["host"]: row["generation"] for row in rows}
-        lease = self.writer.lease
-        mark, facts, cursors = await readers.inspect(
-            self.admin, self.keys, self.source, lease.shards, list(relays)
-        )
-        await check_streams(
-            self.conn, self.writer.sql, self.writer.positions, self.epoch_mark, mark, facts
-        )
-        if now - self._quiet_at >= QUIET_SECONDS:
-            self._quiet_at = now
-            await self._advance_quiet(relays, facts, cursors)
+        for lane in self.lanes.values():
+            mark, facts, cursors = await readers.inspect(
+                self.admin, self.keys, lane.source, self.lease.shards, list(relays)
+            )
+            await check_streams(self.conn, self.sql, lane.positions, self.epoch_mark, mark, facts)
+            if lane.source == streams.LIVE and now - self._quiet_at >= QUIET_SECONDS:
+                self._quiet_at = now
+                await self._advance_quiet(relays, facts, cursors)
         async with postgres.translated_errors():
-            wal = await self.conn.fetchrow(self.writer.sql["wal_lsn"])
+            wal = await self.conn.fetchrow(self.sql["wal_lsn"])
         if wal is None:
             raise errors.InvariantError("a query without FROM returned no row")
-        self.trimmer.observe(trim.parse_lsn(wal["flushed"]), trim.parse_lsn(wal["inserted"]))
-        self.counters.trimmed += await self.trimmer.trim(self.admin, self.epoch_mark, now)
+        flushed, inserted = trim.parse_lsn(wal["flushed"]), trim.parse_lsn(wal["inserted"])
+        for lane in self.lanes.values():
+            lane.trimmer.observe(flushed, inserted)
+            self.counters.trimmed += await lane.trimmer.trim(self.admin, self.epoch_mark, now)
         has_deleted = await self.deleter.work(self._renew)
         self.counters.deleted += has_deleted
         return has_settled + has_deleted > 0
@@ -252,8 +294,9 @@ class Session:
         cursors: dict[str, int],
     ) -> None:
         """Let shards without anything to do hold every seq that the relays' cursors passed."""
+        live = self.lanes[streams.LIVE]
         moved = {}
-        for shard, held in self.writer.positions.items():
+        for shard, held in live.positions.items():
             fact = facts[shard]
             if fact is None or not readers.is_quiet(held, fact):
                 continue
@@ -265,9 +308,9 @@ class Session:
         if not moved:
             return
         async with postgres.translated_errors(), self.conn.transaction():
-            await self.writer.lease.lock()
-            await positions.store(self.conn, self.writer.sql, self.source, list(moved.values()))
-        self.writer.positions.update(moved)
+            await self.lease.lock()
+            await positions.store(self.conn, self.sql, live.source, list(moved.values()))
+        live.positions.update(moved)
 
 
 async def check_streams(
@@ -299,8 +342,7 @@ async def current_epoch(
     sql: dict[str, str],
     admin: resp.RespConnection,
     keys: streams.Keys,
-    source: str,
-    held: dict[int, positions.Position],
+    held: dict[str, dict[int, positions.Position]],
 ) -> bytes:
     """The epoch mark that Postgres and Redis agree on, with whole streams.
 
@@ -312,6 +354,7 @@ async def current_epoch(
     if row is None or not row["epoch"]:
         raise errors.StreamsTorn("the streams were not made yet")
     mark = f"{row['deployment_id']}:{row['epoch']}".encode()
-    found, facts, _ = await readers.inspect(admin, keys, source, sorted(held), [])
-    await check_streams(conn, sql, held, mark, found, facts)
+    for source, of_source in held.items():
+        found, facts, _ = await readers.inspect(admin, keys, source, sorted(of_source), [])
+        await check_streams(conn, sql, of_source, mark, found, facts)
     return mark

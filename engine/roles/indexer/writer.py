@@ -23,8 +23,8 @@ import asyncpg
 
 from engine import errors, failpoints
 from engine.adapters import postgres
-from engine.core import codec
-from engine.roles.indexer import copies
+from engine.core import codec, streams
+from engine.roles.indexer import copies, snapshots
 from engine.roles.indexer import position as positions
 from engine.roles.indexer.looker import learn
 from engine.roles.indexer.refusals import BAD_DATA, Refused, find
@@ -54,6 +54,14 @@ class Stale(Exception):
     """Another owner judged a post of ours after we looked at it; nothing was written."""
 
 
+_CONFLICTS = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    Stale,
+    snapshots.Outdated,
+)
+
+
 @dataclass
 class Committed:
     """What one commit did, by shard and in sum."""
@@ -76,12 +84,12 @@ class Decoded:
 
     parts: list[ShardEntries]
     rest: list[ShardEntries]
-    batch: codec.Batch
+    batch: codec.Batch | codec.Fetched
 
 
 @dataclass
 class Writer:
-    """Writes the batches of one owner. Positions are moved in place after each commit."""
+    """Writes one source's batches of one owner. Positions are moved in place after each commit."""
 
     conn: asyncpg.Connection
     lease: Lease
@@ -108,9 +116,12 @@ class Writer:
             (part.shard, self.positions[part.shard].held(), part.entries, part.is_cut)
             for part in parts
         ]
+        read = self.plan.decode if self.source == streams.LIVE else self.plan.decode_fetched
         with self.stages(Stage.DECODE):
             try:
-                batch = await asyncio.to_thread(self.plan.decode, shards, now=self.clock())
+                batch: codec.Batch | codec.Fetched = await asyncio.to_thread(
+                    read, shards, now=self.clock()
+                )
             except codec.UnknownEnvelopeError as error:
                 raise errors.UnknownEnvelope(f"{error}: upgrade this indexer") from error
         taken, rest = [], []
@@ -162,7 +173,7 @@ class Writer:
                 done.refused += max(1, len(fresh))
                 logger.warning("Postgres refused rows of %d ops: %s", len(fresh), refusal.message)
                 refusals += 1
-                earlier = _earlier_half(decoded.parts)
+                earlier = _earlier_half(decoded)
                 if fresh and (refusals <= MAX_REFUSALS or earlier is None):
                     voided |= fresh
                 elif earlier is not None:
@@ -180,7 +191,7 @@ class Writer:
                     raise errors.StoreError(
                         f"Postgres refuses an entry without ops: {refusal.message}"
                     ) from refusal
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, Stale) as conflict:
+            except _CONFLICTS as conflict:
                 prepared = None
                 done.as_prepared = False
                 done.replayed += 1
@@ -234,6 +245,7 @@ class Writer:
             await self.lease.lock()
         failpoints.passing("after_lock")
         changes = prepared or await self._fold(decoded.batch, voided, trusting=trusting)
+        fetches = dict(changes.fetches())
         with self.stages(Stage.DELETE):
             for name, parameters in changes.checks():
                 if await self.conn.fetch(self.statements.writes[name], *parameters):
@@ -245,7 +257,10 @@ class Writer:
         for statement in changes.statements():
             kind = Stage.AGGREGATES if statement[0] in AGGREGATES else Stage.STATEMENTS
             with self.stages(kind):
-                await self._execute([statement])
+                if statement[0] == snapshots.UPSERT:
+                    await snapshots.upsert(self.conn, self.statements, statement[1], fetches)
+                else:
+                    await self._execute([statement])
         for part in decoded.parts:
             moved[part.shard].advance(part.last_id, len(part.entries))
         filtered = 0
@@ -259,10 +274,12 @@ class Writer:
         return rows, filtered
 
     async def _fold(
-        self, batch: codec.Batch, voided: dict[int, str], *, trusting: bool
+        self, batch: codec.Batch | codec.Fetched, voided: dict[int, str], *, trusting: bool
     ) -> codec.Changes:
         """What the batch changes, by what the transaction sees."""
         with self.stages(Stage.KNOWN_ROWS):
+            if isinstance(batch, codec.Fetched):
+                batch = await snapshots.resolve(self.conn, self.statements.lookups, batch)
             together = self.lease.together
             known = batch.known(trusting=trusting, together=together, locking=together)
             await learn(self.conn, self.statements.lookups, known)
@@ -289,14 +306,17 @@ class Writer:
             failpoints.passing("between_statements")
 
 
-def _earlier_half(parts: list[ShardEntries]) -> list[ShardEntries] | None:
+def _earlier_half(decoded: Decoded) -> list[ShardEntries] | None:
     """The same batch cut so that about half of it can be taken, the earlier; None for one entry."""
+    parts = decoded.parts
     longest = max(parts, key=lambda part: len(part.entries))
     if len(longest.entries) > 1:
         half = longest.cut(len(longest.entries) // 2)[0]
         return [half if part is longest else whole(part) for part in parts]
     if len(parts) == 1:
         return None
+    if isinstance(decoded.batch, codec.Fetched):  # those of two shards have no order
+        return parts[: len(parts) // 2]
     return [dataclasses.replace(part, is_cut=True) for part in parts]
 
 

@@ -6,6 +6,7 @@ use super::batch::{Batch, Commit, Event, Kind, Mentioned, Rules, Source};
 use super::dead::{self, DeadLetter, Part};
 use super::duplicates::Duplicates;
 use super::feed::Feed;
+use super::fetches::Fetches;
 use super::known::Known;
 use super::late_rows::LatePost;
 use super::op_threads::OpThreads;
@@ -43,6 +44,7 @@ pub(crate) struct Applied<'b> {
     pub unsettled: Unsettled<'b>,
     pub sources: Vec<Source>,
     pub dead: Vec<DeadLetter>,
+    pub fetches: Fetches<'b>,
 }
 
 /// Apply every event of the batch, in order.
@@ -91,6 +93,7 @@ pub(crate) fn apply<'b>(
             unsettled: Unsettled::default(),
             sources: batch.sources.clone(),
             dead: Vec::new(),
+            fetches: Fetches::default(),
         },
     };
     for (index, event) in batch.events.iter().enumerate() {
@@ -135,6 +138,9 @@ impl<'b> Fold<'b, '_> {
             Kind::Sync { rev, commit } => self.sync(event, rev, commit),
             Kind::Identity => self.identity(event),
             Kind::Account { active, status } => self.account(event, *active, status.as_deref()),
+            Kind::Slice(slice) => return self.slice(index, event, slice),
+            Kind::Record(record) => return self.record(index, event, record),
+            Kind::Closing(closing) => self.closing(event, closing),
         };
         self.close(index, event, Part::Whole, event.weight, outcome);
     }
@@ -152,13 +158,21 @@ impl<'b> Fold<'b, '_> {
         for number in commit.ops.clone() {
             if let Some(op) = self.batch.ops.get(number) {
                 let outcome = self.op(number, op);
+                self.touch(event, commit, op, &outcome);
                 self.close(index, event, Part::Op(op.position), 1, outcome);
             }
         }
     }
 
     /// Put an outcome on the accounts, and what was rejected among the dead letters.
-    fn close(&mut self, index: usize, event: &Event, part: Part, ops: i64, outcome: Outcome) {
+    pub(super) fn close(
+        &mut self,
+        index: usize,
+        event: &Event,
+        part: Part,
+        ops: i64,
+        outcome: Outcome,
+    ) {
         match outcome {
             Outcome::Applied => self.account_for(event, "applied", ops),
             Outcome::Duplicate => self.account_for(event, "duplicate", ops),
@@ -175,7 +189,7 @@ impl<'b> Fold<'b, '_> {
         }
     }
 
-    fn account_for(&mut self, event: &Event, outcome: &str, ops: i64) {
+    pub(super) fn account_for(&mut self, event: &Event, outcome: &str, ops: i64) {
         if let Some(source) = self.state.sources.get_mut(event.source) {
             source.count(outcome, ops);
         }

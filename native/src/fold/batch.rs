@@ -73,6 +73,17 @@ pub(crate) struct Event {
     pub kind: Kind,
 }
 
+impl Event {
+    /// The rev that its ops bring.
+    pub fn rev(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Commit(commit) => Some(&commit.rev),
+            Kind::Record(record) => Some(&record.rev),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Kind {
     Commit(Commit),
@@ -86,6 +97,43 @@ pub(crate) enum Kind {
         status: Option<Box<str>>,
     },
     RejectedFrame(Reason),
+    Slice(Slice),
+    Record(Record),
+    Closing(Closing),
+}
+
+/// What a slice is beside its records: those follow as events of their own, each with its T.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub fetch_id: i64,
+    pub rev: Box<str>,
+    /// It is the first of its fetch.
+    pub is_first: bool,
+    /// The uri that its range ends with; `None`: with the last.
+    pub through: Option<Box<str>>,
+    pub filtered: i64,
+    pub rejected: Vec<Reason>,
+}
+
+/// A record of a slice, or one that the slice does not have and the database does.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub fetch_id: i64,
+    pub rev: Box<str>,
+    pub notify: bool,
+    /// Position in `Batch::ops`.
+    pub op: usize,
+}
+
+/// The end of a fetch.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub fetch_id: i64,
+    pub rev: Box<str>,
+    /// CID of the commit, as text.
+    pub commit: Box<str>,
+    /// Something was missed that the snapshot is too old for.
+    pub is_outdated: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +164,8 @@ pub(crate) enum Body {
     /// Of a collection that is not indexed.
     Unindexed,
     Rejected(Reason, String),
+    /// There is nothing to do, for this reason.
+    Settled(&'static str),
     Delete(Target),
     Write(Target, Box<Written>),
 }
@@ -125,7 +175,7 @@ impl Body {
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Delete(target) | Self::Write(target, _) => Some(target),
-            Self::Unindexed | Self::Rejected(..) => None,
+            Self::Unindexed | Self::Rejected(..) | Self::Settled(_) => None,
         }
     }
 }

@@ -59,6 +59,9 @@ impl Known {
         tail(&mut self.actors, lengths.actors, |row| {
             !carry.actors.contains_key(&row.0)
         });
+        // A fetch begins whenever a backfiller likes; only its end is the indexer's.
+        self.fetches
+            .retain(|(did, fetch)| carry.fetched.ended.get(did) != Some(fetch));
         tail(&mut self.records, lengths.records, |row| {
             !carry.records.contains_key(&row.0)
         });

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::apply::Applied;
 use super::batch::Batch;
 use super::effects::DEPTH;
+use super::fetches::FetchCarry;
 use super::known::{ActorRow, DuplicateRow, Known, OwnRow, PostRow, RepoRow};
 use super::late_rows;
 use super::world::{Now, Slot, Version};
@@ -25,6 +26,7 @@ pub struct Carry {
     pub(super) keys: HashMap<(TableId, String), Option<String>>,
     pub(super) repos: HashMap<String, RepoRow>,
     pub(super) actors: HashMap<String, ActorRow>,
+    pub(super) fetched: FetchCarry,
     /// Posts that changed, those above and those below them.
     pub(super) posts: HashMap<String, PostRow>,
     pub(super) gone_posts: HashSet<String>,
@@ -60,6 +62,7 @@ impl Carry {
             keys: HashMap::new(),
             repos: HashMap::new(),
             actors: HashMap::new(),
+            fetched: FetchCarry::of(&applied.fetches),
             posts: HashMap::new(),
             gone_posts: applied.posts.removed().map(str::to_owned).collect(),
             own: HashMap::new(),
@@ -150,6 +153,16 @@ impl Carry {
     pub(super) fn quotes_of(&self, subject: &str) -> impl Iterator<Item = &str> {
         let quotes = self.quotes_of.get(subject).into_iter().flatten();
         quotes.map(String::as_str)
+    }
+
+    /// The CID of every record that the batch touched; `None` where there is none now. Records that
+    /// are as the database has them are left out.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.records.keys().filter_map(|uri| match self.said(uri) {
+            Said::Nothing => None,
+            Said::Gone => Some((uri.as_str(), None)),
+            Said::Record([cid, ..]) => Some((uri.as_str(), Some(cid))),
+        })
     }
 
     /// What this batch has to say of a record.

@@ -11,6 +11,7 @@ use super::apply::Applied;
 use super::batch::{Batch, Counts};
 use super::collect::Rows;
 use super::dead;
+use super::fetches;
 use super::known::Known;
 use super::late_rows;
 use super::people;
@@ -34,6 +35,8 @@ pub struct Changes {
     pub statements: Vec<Statement>,
     /// Shard, `host/generation`, highest seq if there ever was one, ops by outcome.
     pub tally: Vec<(u32, String, Option<i64>, Counts)>,
+    /// Of the repositories that `upsert_repos` names: the fetches that were known of.
+    pub fetches: Vec<(String, i64)>,
     /// Of each copy, the op that wrote each line and where the line ends.
     pub(super) lines: Vec<Vec<(usize, usize)>>,
 }
@@ -68,11 +71,14 @@ pub(crate) fn collect(plan: &Plan, batch: &Batch, known: &Known, applied: Applie
     } else {
         Vec::new()
     };
+    let people = applied.people.into_sorted();
     let mut changes = Changes {
         checks,
-        statements: people::statements(&applied.people.into_sorted(), &applied.sources),
+        statements: people::statements(&people, &applied.sources),
+        fetches: fetches::known(&people),
         ..Changes::default()
     };
+    applied.fetches.collect(&mut changes.statements);
     if known.is_together() {
         let is_invalid = |uri: &str| {
             let post = applied.posts.get(uri);

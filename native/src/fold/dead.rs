@@ -1,12 +1,13 @@
 //! Dead letters: what was rejected, why, and its bytes.
 
-use super::batch::{Batch, Event};
-use crate::entry::{Entry, RAW_LIMIT_BYTES};
+use super::batch::{Batch, Event, Kind};
+use crate::entry::{Commit, Entry, Slice, RAW_LIMIT_BYTES};
 use crate::pgcopy::{array_texts, ArrayText};
 use crate::reason::Reason;
 
-/// The stream that the entries come from, as dead letters name it.
-const SOURCE: &str = "firehose_live";
+/// The streams that the entries come from, as dead letters name them.
+const LIVE: &str = "firehose_live";
+const BACKFILL: &str = "firehose_backfill";
 /// Words of an error that are kept: validators quote what they refuse.
 const MAX_ERROR_BYTES: usize = 1_000;
 
@@ -57,7 +58,7 @@ pub(crate) fn parameters(batch: &Batch, letters: &[DeadLetter]) -> Vec<String> {
         let (path, cid, raw) = quote(letter.part, entry.as_ref(), bytes);
         let [sources, shards, relays, generations, seqs, dids, paths, cids, reasons, errors, raws] =
             &mut columns;
-        sources.push(Some(SOURCE));
+        sources.push(Some(if is_fetched(event) { BACKFILL } else { LIVE }));
         shards.push(Some(&source.shard.to_string()));
         relays.push(Some(&source.relay));
         generations.push(Some(&source.generation.to_string()));
@@ -72,9 +73,18 @@ pub(crate) fn parameters(batch: &Batch, letters: &[DeadLetter]) -> Vec<String> {
     columns.map(ArrayText::finish).into()
 }
 
+/// Whether the event is of a fetched repository.
+const fn is_fetched(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        Kind::Slice(_) | Kind::Record(_) | Kind::Closing(_)
+    )
+}
+
 fn origin(event: &Event, entry: Option<&Entry<'_>>) -> (Option<i64>, Option<String>) {
     match entry {
         Some(Entry::RejectedFrame(frame)) => (frame.seq, frame.did.as_deref().map(str::to_owned)),
+        _ if is_fetched(event) => (None, Some(event.did.to_string())),
         _ => (Some(event.seq), Some(event.did.to_string())),
     }
 }
@@ -88,13 +98,20 @@ fn quote<'e>(part: Part, entry: Option<&Entry<'e>>, bytes: &'e [u8]) -> Quoted<'
                 (Some(op.path.to_string()), cid, op.record)
             })
         }
-        (Part::NotCarried(position), Some(Entry::Commit(commit))) => commit
-            .rejected
-            .get(position)
-            .map_or((None, None, None), |op| {
-                let cid = op.cid.map(|cid| cid.to_string());
-                (Some(op.path.to_string()), cid, None)
-            }),
+        (Part::Op(position), Some(Entry::Slice(slice))) => {
+            let record = slice.records.get(position);
+            record.map_or((None, None, None), |record| {
+                let cid = record.cid.to_string();
+                (Some(record.path.to_owned()), Some(cid), Some(record.record))
+            })
+        }
+        (
+            Part::NotCarried(position),
+            Some(Entry::Commit(Commit { rejected, .. }) | Entry::Slice(Slice { rejected, .. })),
+        ) => rejected.get(position).map_or((None, None, None), |op| {
+            let cid = op.cid.map(|cid| cid.to_string());
+            (Some(op.path.to_string()), cid, None)
+        }),
         _ => (None, None, Some(bytes)),
     }
 }

@@ -44,7 +44,7 @@ pub fn decode(
 ) -> Result<Batch, EntryError> {
     let clock = Clock::at(now);
     let mut batch = Batch {
-        latest: clock.micros.saturating_add(TOLERANCE_MICROS),
+        latest: clock.latest(),
         now: clock.text,
         ..Batch::default()
     };
@@ -65,10 +65,16 @@ pub fn decode(
         .iter()
         .map(|bytes| Entry::decode(bytes))
         .collect::<Result<Vec<_>, _>>()?;
+    if decoded
+        .iter()
+        .any(|read| matches!(read, Entry::Slice(_) | Entry::Closing(_)))
+    {
+        // They have a stream of their own.
+        return Err(EntryError::Malformed);
+    }
     let places = admitted(&mut batch, &entries, &decoded, &shard_of_entry, &held);
     let mut reading = Decoder {
-        plan,
-        lexicons,
+        records: Records { plan, lexicons },
         batch,
     };
     for (entry, source) in places {
@@ -83,14 +89,14 @@ pub fn decode(
 }
 
 /// The given time in the two forms that rules need.
-struct Clock {
+pub(super) struct Clock {
     micros: u64,
-    text: String,
+    pub text: String,
 }
 
 impl Clock {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, by design
-    fn at(now: f64) -> Self {
+    pub fn at(now: f64) -> Self {
         let micros = (now * 1e6) as u64;
         let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
         let millis = u32::try_from(micros / 1_000 % 1_000).unwrap_or_default();
@@ -99,12 +105,33 @@ impl Clock {
             text: datetime::print(seconds, millis),
         }
     }
+
+    /// Revs and times after this instant are from the future.
+    pub const fn latest(&self) -> u64 {
+        self.micros.saturating_add(TOLERANCE_MICROS)
+    }
 }
 
 struct Decoder<'p, L> {
-    plan: &'p Plan,
-    lexicons: &'p L,
+    records: Records<'p, L>,
     batch: Batch,
+}
+
+/// Reads ops.
+pub(super) struct Records<'p, L> {
+    pub plan: &'p Plan,
+    pub lexicons: &'p L,
+}
+
+/// What an op's record says beside its own fields.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub did: &'a str,
+    /// T.
+    pub time: &'a str,
+    pub rev: &'a str,
+    /// The clock, as an ISO string.
+    pub now: &'a str,
 }
 
 impl<L: Validate> Decoder<'_, L> {
@@ -125,7 +152,7 @@ impl<L: Validate> Decoder<'_, L> {
                 status: account.status.as_deref().map(Box::from),
             },
             Entry::RejectedFrame(frame) => Kind::RejectedFrame(frame.reason),
-            Entry::Slice(_) | Entry::Closing(_) => return,
+            Entry::Slice(_) | Entry::Closing(_) => return, // refused before
         };
         self.batch.events.push(Event {
             source,
@@ -142,9 +169,13 @@ impl<L: Validate> Decoder<'_, L> {
         let first = self.batch.ops.len();
         let event = self.batch.events.len();
         for (position, op) in commit.ops.iter().enumerate() {
-            let body = self
-                .body(commit, op)
-                .unwrap_or_else(|(reason, error)| Body::Rejected(reason, error));
+            let said = Said {
+                did: commit.origin.did,
+                time: commit.origin.time,
+                rev: commit.rev,
+                now: &self.batch.now,
+            };
+            let body = self.records.body(said, op);
             self.batch.ops.push(Op {
                 event,
                 position,
@@ -161,12 +192,15 @@ impl<L: Validate> Decoder<'_, L> {
             rejected: commit.rejected.iter().map(|op| op.reason).collect(),
         }
     }
+}
 
-    fn body(
-        &self,
-        commit: &entry::Commit<'_>,
-        op: &entry::Op<'_>,
-    ) -> Result<Body, (Reason, String)> {
+impl<L: Validate> Records<'_, L> {
+    pub fn body(&self, said: Said<'_>, op: &entry::Op<'_>) -> Body {
+        self.read(said, op)
+            .unwrap_or_else(|(reason, error)| Body::Rejected(reason, error))
+    }
+
+    fn read(&self, said: Said<'_>, op: &entry::Op<'_>) -> Result<Body, (Reason, String)> {
         let (nsid, rkey) = op.path.split_once('/').unwrap_or((&op.path, ""));
         let found = self
             .plan
@@ -175,7 +209,7 @@ impl<L: Validate> Decoder<'_, L> {
         let Some((position, collection)) = found else {
             return Ok(Body::Unindexed);
         };
-        let uri = format!("at://{}/{}", commit.origin.did, op.path);
+        let uri = format!("at://{}/{}", said.did, op.path);
         if !syntax::has_plain_authority(&uri) {
             return Err((Reason::BadUri, format!("cannot take {uri} apart")));
         }
@@ -202,11 +236,11 @@ impl<L: Validate> Decoder<'_, L> {
         let facts = Facts {
             uri: &target.uri,
             cid: &cid.to_string(),
-            did: commit.origin.did,
+            did: said.did,
             rkey: rkey.split('/').next().unwrap_or(""),
-            time: commit.origin.time,
-            rev: commit.rev,
-            now: &self.batch.now,
+            time: said.time,
+            rev: said.rev,
+            now: said.now,
             json: "",
         };
         let written = written::read(self.plan, self.lexicons, collection, &facts, block)?;

@@ -341,7 +341,7 @@ impl<'b> Fold<'b, '_> {
                 Now::Fresh(content) => self.version(content).map_or("", |version| version.cid),
                 _ => removed.cid,
             };
-            self.state.told.tell(Notification {
+            self.told(Notification {
                 did,
                 author: syntax::authority_of(uri),
                 record_uri: uri,
@@ -357,6 +357,13 @@ impl<'b> Fold<'b, '_> {
     pub(super) fn tell_unless_muted(&mut self, notification: Notification<'b>) {
         let (did, subject) = (notification.did, notification.subject);
         if !is_muted(self.known, &self.state.posts, did, subject) {
+            self.told(notification);
+        }
+    }
+
+    /// Note it, unless the op that tells is history that is to be silent.
+    fn told(&mut self, notification: Notification<'b>) {
+        if !self.is_silent(notification.by) {
             self.state.told.tell(notification);
         }
     }

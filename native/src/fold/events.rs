@@ -50,14 +50,23 @@ impl<'b> Fold<'b, '_> {
             matches!(op.map(|op| &op.body), Some(Body::Rejected(reason, _)) if is_missing(*reason))
         });
         let person = self.state.people.of(&event.did);
+        // Of a snapshot that is on its way: what it must reach to mend this.
+        let mut needed = None;
         match (person.repo.rev, commit.since.as_deref()) {
             (None, None) => {}
-            (None, Some(_)) => person.mark_resync(resync::HISTORY_UNKNOWN),
+            (None, Some(since)) => {
+                person.mark_resync(resync::HISTORY_UNKNOWN);
+                needed = Some(since);
+            }
             (Some(known), Some(since)) if known == since => {}
-            (Some(_), _) => person.mark_resync(resync::SINCE_MISMATCH),
+            (Some(_), since) => {
+                person.mark_resync(resync::SINCE_MISMATCH);
+                needed = Some(since.unwrap_or(&commit.rev));
+            }
         }
         if missing || undecodable {
             person.mark_resync(resync::RECORD_MISSING);
+            needed = Some(&commit.rev);
         }
         person.repo.rev = Some(&commit.rev);
         person.repo_changed = true;
@@ -65,6 +74,9 @@ impl<'b> Fold<'b, '_> {
         if has_effect(event, commit) {
             person.sync = Some((&commit.cid, &commit.rev));
             person.touch(event, false);
+        }
+        if let Some(rev) = needed {
+            self.touch_whole(event, rev);
         }
     }
 
@@ -80,6 +92,7 @@ impl<'b> Fold<'b, '_> {
         }
         person.sync = Some((commit, rev));
         person.touch(event, false);
+        self.touch_whole(event, rev);
         Outcome::Applied
     }
 

@@ -109,6 +109,8 @@ pub struct Known {
     pub(crate) trusting: bool,
     pub(crate) repos: Vec<RepoRow>,
     pub(crate) actors: Vec<ActorRow>,
+    /// Repositories of which a snapshot is on its way, and its fetch.
+    pub(crate) fetches: Vec<(String, i64)>,
     pub(crate) records: Vec<(String,)>,
     pub(crate) rows: Vec<KnownRow>,
     /// Occupied unique keys: table, key, uri of the row that holds it.
@@ -208,6 +210,7 @@ impl Known {
         match name {
             "lookup_repos" => self.repos.extend(rows(name, text)?),
             "lookup_actors" => self.actors.extend(rows(name, text)?),
+            "lookup_fetches" => self.fetches.extend(rows(name, text)?),
             "lookup_record" => self.records.extend(rows(name, text)?),
             "lookup_duplicates" => self.duplicates.extend(rows(name, text)?),
             "lookup_candidates" => {

@@ -16,6 +16,7 @@ impl<'b> Fold<'b, '_> {
         match &op.body {
             Body::Unindexed => Outcome::NoEffect("unindexed_collection"),
             Body::Rejected(reason, error) => Outcome::Rejected(*reason, error.clone()),
+            Body::Settled(word) => Outcome::NoEffect(word),
             Body::Delete(target) => self.delete(number, target),
             Body::Write(target, written) => {
                 let Some(collection) = self.plan.collections.get(target.collection) else {

@@ -18,6 +18,10 @@ pub(super) fn proven(batch: &Batch, known: &Known) -> Vec<bool> {
     for (did, rev, resync, ..) in &known.repos {
         repos.insert(did, (rev.as_deref(), resync.is_some()));
     }
+    // While a snapshot is on its way, its slices may be ahead of what is applied.
+    for (did, _) in &known.fetches {
+        repos.entry(did).or_default().1 = true;
+    }
     for event in &batch.events {
         let repo = repos.entry(&event.did).or_default();
         match &event.kind {
@@ -38,6 +42,13 @@ pub(super) fn proven(batch: &Batch, known: &Known) -> Vec<bool> {
                 }
             }
             Kind::Sync { .. } => repo.1 = true,
+            Kind::Record(record) => {
+                // It was looked for when the slice was compared with what is there.
+                let op = batch.ops.get(record.op);
+                if let (Some(op), Some(is_new)) = (op, proven.get_mut(record.op)) {
+                    *is_new = op.action == Action::Create;
+                }
+            }
             _ => {}
         }
     }

@@ -77,6 +77,9 @@ pub(crate) struct Person<'b> {
     pub sync: Option<(&'b str, &'b str)>,
     pub due: Option<Due<'b>>,
     pub deletion: Option<Deletion<'b>>,
+    /// The snapshot on its way, now and before the batch.
+    pub fetch: Option<i64>,
+    pub known_fetch: Option<i64>,
     actor: Actor<'b>,
 }
 
@@ -194,6 +197,11 @@ impl<'b> People<'b> {
                 active: *active,
                 status: status.as_deref(),
             };
+        }
+        for (did, fetch) in &known.fetches {
+            let person = people.entry(did).or_default();
+            person.fetch = Some(*fetch);
+            person.known_fetch = Some(*fetch);
         }
         for (did, has_handle, indexed_at, due) in &known.actors {
             people.entry(did).or_default().actor = Actor {

@@ -92,8 +92,9 @@ impl<'k> Wanted<'k> {
     fn dids(&mut self) {
         for event in &self.batch.events {
             if !matches!(event.kind, Kind::RejectedFrame(_)) {
-                self.add("lookup_repos", &event.did);
-                self.add("lookup_actors", &event.did);
+                for name in ["lookup_repos", "lookup_actors", "lookup_fetches"] {
+                    self.add(name, &event.did);
+                }
             }
         }
     }

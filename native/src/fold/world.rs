@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::{Batch, Body, Kind, Row, Written};
+use super::batch::{Batch, Body, Row, Written};
 use super::known::{Candidate, Known};
 use crate::plan::TableId;
 
@@ -77,15 +77,12 @@ impl<'b> Version<'b> {
             return None;
         };
         let event = batch.events.get(op.event)?;
-        let Kind::Commit(commit) = &event.kind else {
-            return None;
-        };
         Some(Self {
             uri: &target.uri,
             did: &event.did,
             cid: &written.cid,
             time: &event.time,
-            rev: &commit.rev,
+            rev: event.rev()?,
             written,
         })
     }

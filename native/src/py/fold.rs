@@ -23,6 +23,7 @@ create_exception!(
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Plan>()?;
     module.add_class::<Batch>()?;
+    module.add_class::<Fetched>()?;
     module.add_class::<Known>()?;
     module.add_class::<Changes>()?;
     let error = module.py().get_type::<UnknownEnvelopeError>();
@@ -66,21 +67,93 @@ impl Plan {
     #[pyo3(signature = (shards, *, now))]
     fn decode(&self, py: Python<'_>, shards: Vec<Shard>, now: f64) -> PyResult<Batch> {
         py.detach(|| {
-            let shards = shards
-                .into_iter()
-                .map(|(shard, held, entries, is_cut)| ShardEntries {
-                    shard,
-                    held,
-                    entries: entries.iter().map(|entry| entry.to_vec()).collect(),
-                    is_cut,
-                })
-                .collect();
-            fold::decode(&self.0.plan, &self.0.lexicons, shards, now)
+            fold::decode(&self.0.plan, &self.0.lexicons, owned(shards), now)
                 .map(|batch| Batch {
                     compiled: Arc::clone(&self.0),
                     batch: Arc::new(batch),
                 })
                 .map_err(|error| UnknownEnvelopeError::new_err(error.to_string()))
+        })
+    }
+
+    #[pyo3(signature = (shards, *, now))]
+    fn decode_fetched(&self, py: Python<'_>, shards: Vec<Shard>, now: f64) -> PyResult<Fetched> {
+        py.detach(|| {
+            fold::Slices::read(owned(shards), now)
+                .map(|slices| Fetched {
+                    compiled: Arc::clone(&self.0),
+                    slices,
+                })
+                .map_err(|error| UnknownEnvelopeError::new_err(error.to_string()))
+        })
+    }
+}
+
+fn owned(shards: Vec<Shard>) -> Vec<ShardEntries> {
+    shards
+        .into_iter()
+        .map(|(shard, held, entries, is_cut)| ShardEntries {
+            shard,
+            held,
+            entries: entries.iter().map(|entry| entry.to_vec()).collect(),
+            is_cut,
+        })
+        .collect()
+}
+
+/// Slices of fetched repositories, which become a batch with what is there of their ranges.
+#[pyclass(frozen, module = "engine._native")]
+struct Fetched {
+    compiled: Arc<Compiled>,
+    slices: fold::Slices,
+}
+
+#[pymethods]
+impl Fetched {
+    #[getter]
+    fn ops(&self) -> i64 {
+        self.slices.weight()
+    }
+
+    #[getter]
+    fn entries(&self) -> usize {
+        self.slices.entries()
+    }
+
+    /// Shard, entries, events, bytes.
+    fn weights(&self) -> &[(u32, u64, u64, u64)] {
+        self.slices.weights()
+    }
+
+    #[pyo3(signature = (*, before=None))]
+    fn blocked(&self, before: Option<PyRef<'_, Changes>>) -> bool {
+        let carry = before.as_ref().map(|changes| &*changes.carry);
+        self.slices.is_blocked(carry)
+    }
+
+    fn wanted(&self, py: Python<'_>) -> Vec<(String, Vec<String>)> {
+        py.detach(|| self.slices.wanted())
+    }
+
+    #[pyo3(signature = (answers, *, before=None))]
+    #[allow(clippy::needless_pass_by_value)] // owned, to work without the GIL
+    fn resolve(
+        &self,
+        py: Python<'_>,
+        answers: Vec<(String, String)>,
+        before: Option<PyRef<'_, Changes>>,
+    ) -> PyResult<Batch> {
+        let before = before.map(|changes| Arc::clone(&changes.carry));
+        py.detach(|| {
+            let Compiled { plan, lexicons } = &*self.compiled;
+            let batch = self
+                .slices
+                .resolve(plan, lexicons, &answers, before.as_deref())
+                .map_err(misuse)?;
+            Ok(Batch {
+                compiled: Arc::clone(&self.compiled),
+                batch: Arc::new(batch),
+            })
         })
     }
 }
@@ -240,6 +313,10 @@ impl Changes {
         tally
             .map(|(shard, source, seq, counts)| (*shard, source.as_str(), *seq, counts.clone()))
             .collect()
+    }
+
+    fn fetches(&self) -> Vec<(String, i64)> {
+        self.changes.fetches.clone()
     }
 
     fn op_of(&self, copy: usize, line: usize) -> i64 {

@@ -9,6 +9,7 @@ mod lookups;
 mod overlays;
 mod records;
 mod shared;
+mod slices;
 mod threads;
 
 use std::collections::{BTreeMap, HashMap};
