@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import random
 from collections import defaultdict
-from typing import Any, Self
+from typing import Self
 
 from engine import errors
 from engine.core import codec, streams
@@ -139,8 +139,3 @@ def empty_logs() -> dict[str, Log]:
 def append(logs: dict[str, Log], source: str, did: str, entry: bytes) -> None:
     """Add an entry to the shard of its DID."""
     logs[source][streams.shard_of(did, SHARDS)].append(entry)
-
-
-async def table(conn: Any, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-    """Rows as tuples."""
-    return [tuple(row) for row in await conn.fetch(query, *arguments)]
