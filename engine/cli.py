@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import cli_backfill
 from engine.errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -89,9 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="keep running when all is indexed")
     demo.set_defaults(call=_demo)
 
-    _enqueue_parser(commands)
+    cli_backfill.add_commands(commands)
     _schema_parser(commands)
-    _car_parser(commands)
     _reshard_parser(commands)
     _simulate_parser(commands)
     return parser
@@ -106,22 +106,6 @@ def _host_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _enqueue_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    enqueue = commands.add_parser(
-        "enqueue",
-        help="fetch repositories, again or for the first time",
-        description="Asks for repositories to be fetched from their hosts, whatever became of them "
-        "before. The lister queues them within seconds, before those that were never fetched.",
-    )
-    enqueue.add_argument("did", nargs="*", metavar="DID", help="these")
-    enqueue.add_argument("--csv", type=Path, metavar="FILE", help="those in its first column")
-    enqueue.add_argument("--pds", metavar="HOST", help="all of a host, which is listed again")
-    enqueue.add_argument(
-        "--missing", action="store_true", help="all that failed and are not tried again"
-    )
-    enqueue.set_defaults(call=_enqueue)
-
-
 def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     schema = commands.add_parser("schema", help="tables of the data plane and of our own")
     actions = schema.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -130,24 +114,6 @@ def _schema_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     check = actions.add_parser("check", help="list what differs from what the engine needs")
     check.add_argument("--json", action="store_true", help="for programs")
     check.set_defaults(call=_schema_check)
-
-
-def _car_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    car = commands.add_parser(
-        "car",
-        help="what is in a repository, and whether it is whole",
-        description="Reads a repository's export, or fetches that of a DID from its host. Every "
-        "hash, the commit and the whole tree are looked at with libipld and plain Python: a second "
-        "opinion beside the extension that the pipeline uses. Exit code 1: something is wrong.",
-    )
-    car.add_argument("place", metavar="FILE|DID", help="a CAR file, or whose repository to fetch")
-    car.add_argument("--tree", action="store_true", help="show every node of the tree")
-    car.add_argument("--records", action="store_true", help="show every record as JSON")
-    car.add_argument(
-        "--verify", action="store_true", help="judge the signature by the DID's document"
-    )
-    car.add_argument("--key", metavar="DID_KEY", help="with --verify: by this key instead")
-    car.set_defaults(call=_car)
 
 
 def _reshard_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -255,20 +221,6 @@ def _streams(arguments: argparse.Namespace) -> int:
     return 1 if found.errors else 0
 
 
-def _car(arguments: argparse.Namespace) -> int:
-    import asyncio
-
-    from engine.ops import car
-
-    wanted = car.Wanted(
-        arguments.place, arguments.tree, arguments.records, arguments.verify, arguments.key
-    )
-    found = asyncio.run(car.inspect(_settings(arguments), wanted))
-    for line in car.render(found, wanted):
-        print(line)
-    return car.exit_code(found)
-
-
 def _read_status(arguments: argparse.Namespace) -> Status:
     import asyncio
 
@@ -306,7 +258,7 @@ def _schema_create(arguments: argparse.Namespace) -> int:
 
     from engine.ops import schema_commands
 
-    return asyncio.run(schema_commands.create(_database_settings(arguments)))
+    return asyncio.run(schema_commands.create(cli_backfill.database_settings(arguments)))
 
 
 def _schema_check(arguments: argparse.Namespace) -> int:
@@ -314,7 +266,9 @@ def _schema_check(arguments: argparse.Namespace) -> int:
 
     from engine.ops import schema_commands
 
-    return asyncio.run(schema_commands.check(_database_settings(arguments), json=arguments.json))
+    return asyncio.run(
+        schema_commands.check(cli_backfill.database_settings(arguments), json=arguments.json)
+    )
 
 
 def _reshard(arguments: argparse.Namespace) -> int:
@@ -332,24 +286,6 @@ def _reshard(arguments: argparse.Namespace) -> int:
     before = asyncio.run(reshard.reshard(settings, arguments.count, wait_seconds=arguments.wait))
     print(f"{arguments.count} shards instead of {before}; start the firehose role again")
     return 0
-
-
-def _enqueue(arguments: argparse.Namespace) -> int:
-    import asyncio
-
-    from engine.ops import enqueue
-
-    asked = enqueue.asked(arguments.did, arguments.csv, arguments.pds, arguments.missing)
-    print(f"{asyncio.run(enqueue.enqueue(_database_settings(arguments), asked))} to fetch")
-    return 0
-
-
-def _database_settings(arguments: argparse.Namespace) -> Settings:
-    """Settings of a command that needs no Redis."""
-    from engine.runtime import services
-
-    settings = _settings(arguments)
-    return settings if settings.database_url else services.with_urls(settings)
 
 
 def _generate(arguments: argparse.Namespace) -> int:

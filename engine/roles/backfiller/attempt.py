@@ -29,6 +29,8 @@ from engine.roles.backfiller.directory import Homeless
 from engine.roles.backfiller.slices import Cut, append_export
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.adapters.spool import Body, Spool
     from engine.roles.backfiller.directory import Directory, Home
     from engine.roles.backfiller.job import Counters, Job
@@ -49,11 +51,11 @@ NO_RELAY = "backfill"
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A repository that was appended whole, and the entry that left the queue with it."""
+    """A repository that was appended whole, and the entry that left the queue with it, if any."""
 
     records: int
     data: str
-    entry_id: str
+    entry_id: str | None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -147,28 +149,37 @@ class Attempts:
         """Prove a snapshot, and append it."""
         source = body.data if body.data is not None else body.path
         assert source is not None
-        if body.size <= INLINE_BYTES:
+        export = await self.read(source, body.size)
+        if isinstance(export, Verdict):
+            return export
+        wrong = self.why_not(job, begun, export) or await self.doubted(job, export)
+        return wrong or await self.append(job, begun, export)
+
+    async def read(self, source: bytes | Path, size: int) -> codec.Export | Verdict:
+        """Prove that a snapshot of ``size`` bytes is whole and consistent."""
+        if size <= INLINE_BYTES:
             export = codec.read_repo(source)
         else:
             export = await asyncio.to_thread(codec.read_repo, source)
-        if isinstance(export, codec.RepoFault):
-            # Cut off, with nothing wrong in what is there: the next time it may come whole.
-            outcome = Outcome.TRANSIENT if export.kind == "incomplete" else Outcome.POISON
-            return Verdict(Attempt(outcome, f"{export.kind}: {export.detail}"))
+        if not isinstance(export, codec.RepoFault):
+            return export
+        # Cut off, with nothing wrong in what is there: the next time it may come whole.
+        outcome = Outcome.TRANSIENT if export.kind == "incomplete" else Outcome.POISON
+        return Verdict(Attempt(outcome, f"{export.kind}: {export.detail}"))
+
+    def why_not(self, job: Job, begun: Begun | None, export: codec.Export) -> Verdict | None:
+        """Why it is not the DID's, or not of now; ``begun`` is None where no fetch is."""
         if export.did != job.did:
             return Verdict(Attempt(Outcome.POISON, f"the repository of {export.did[:100]}"))
         if export.rev is None or outcomes.is_ahead(export.rev, self.wall_clock()):
             return Verdict(Attempt(Outcome.POISON, f"no rev, or one to come: {export.rev}"))
-        if begun.fetch_rev is not None and export.rev < begun.fetch_rev:
+        if begun is not None and begun.fetch_rev is not None and export.rev < begun.fetch_rev:
             self.counters.stale += 1
             words = f"a snapshot at {export.rev}, of which {begun.fetch_rev} is indexed"
             return Verdict(Attempt(Outcome.TRANSIENT, words))
-        unsigned = await self._doubted(job, export)
-        if unsigned is not None:
-            return unsigned
-        return await self._append(job, begun, export)
+        return None
 
-    async def _doubted(self, job: Job, export: codec.Export) -> Verdict | None:
+    async def doubted(self, job: Job, export: codec.Export) -> Verdict | None:
         """Why the signature is not that of the DID's key, if so."""
         if self.settings.skip_signature_verification or self._signed(job.home, export):
             return None
@@ -186,13 +197,14 @@ class Attempts:
     def _signed(self, home: Home | None, export: codec.Export) -> bool:
         return home is not None and home.key is not None and export.signed_by(home.key)
 
-    async def _append(self, job: Job, begun: Begun, export: codec.Export) -> Verdict:
+    async def append(self, job: Job, begun: Begun, export: codec.Export) -> Verdict:
+        """Append a proved snapshot whole; with it the first of the job's entries is finished."""
         failpoints.passing("before_slices")
         if begun.active is False:
             # The last #account said otherwise; its host gives the repository.
             await self.tell(job.did, None)
-        entry_id = job.entry_ids[0]
-        done = Done(self.queue_key, streams.QUEUE_GROUP, entry_id)
+        entry_id = job.entry_ids[0] if job.entry_ids else None
+        done = Done(self.queue_key, streams.QUEUE_GROUP, entry_id) if entry_id else None
         carried = await append_export(self.appender, export, begun.fetch_id, self.cut, done)
         failpoints.passing("after_closing")
         self.counters.records += carried.records

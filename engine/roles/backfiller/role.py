@@ -8,46 +8,29 @@ anew from the stores.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
-import re
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine import sql
-from engine.adapters import http, postgres, resp
-from engine.adapters.identity import DidResolver
-from engine.adapters.spool import Spool
 from engine.core import hosts as scheduling
 from engine.core import streams
 from engine.errors import StreamsTorn
 from engine.roles.backfiller import directory as directories
-from engine.roles.backfiller.append import Appender, Marks
-from engine.roles.backfiller.attempt import Attempts
+from engine.roles.backfiller import opening
+from engine.roles.backfiller.append import Appender
 from engine.roles.backfiller.job import Counters, Job
-from engine.roles.backfiller.ledger import End, Ledger, Retries
+from engine.roles.backfiller.ledger import End
 from engine.roles.backfiller.queue import Queue
 from engine.roles.backfiller.session import Session
-from engine.roles.backfiller.slices import Cut
-from engine.roles.firehose import epoch as epochs
 from engine.roles.keep_trying import KeepTrying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import asyncpg
-
     from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-SPOOL_BYTES = 16 << 20
-"""A larger repository goes to a file."""
-
-CONNECT_SHARE = 2
-"""Connections to hosts kept open, per repository fetched at a time."""
 
 
 class BackfillerRole(KeepTrying):
@@ -79,62 +62,16 @@ class BackfillerRole(KeepTrying):
         settings, ours = self._settings, self._settings.backfiller
         async with AsyncExitStack() as stack:
             stack.callback(self._forget)
-            begins = await postgres.connect(settings, f"{self._name} begins")
-            stack.callback(begins.terminate)
-            ends = await postgres.connect(settings, f"{self._name} ends")
-            stack.callback(ends.terminate)
-            commands, reading, appending = [
-                stack.enter_context(
-                    contextlib.closing(await resp.RespConnection.open(settings.redis_url or ""))
-                )
-                for _ in range(3)
-            ]
-            epoch = await self._epoch(begins, commands)
-            appender = Appender(
-                appending,
-                self._keys,
-                epoch.mark,
-                epoch.shard_count,
-                Marks(ours.firehose_stream_high_water_mark, ours.high_water_bytes),
+            opened = await opening.open_attempts(
+                stack, settings, self._name, self._counters, self._lookups, self._lost
             )
-            stack.push_async_callback(appender.close)
-            self._appender = appender
-            fetcher = await stack.enter_async_context(
-                http.open_fetcher(
-                    allow_private=settings.network.allow_private,
-                    connections=ours.concurrency * CONNECT_SHARE + 64,
-                    connections_per_host=ours.host_concurrency + 8,
-                )
-            )
-            spool = Spool(self._spool_folder(), body_bytes=SPOOL_BYTES, all_bytes=ours.memory_bytes)
-            stack.callback(spool.close)
-            resolver = DidResolver(
-                fetcher,
-                settings.plc_url,
-                settings.identity.timeout_seconds,
-                mirrors=settings.plc_mirrors,
-            )
-            retries = Retries(
-                ours.max_retries,
-                ours.retry_initial_backoff_ms / 1000,
-                ours.retry_max_backoff_ms / 1000,
-            )
+            self._lost = None
+            self._appender = opened.appender
+            reading = await opening.connection(stack, settings)
             session = Session(
-                queue=Queue(commands, reading, self._keys.queue, self._name),
+                queue=Queue(opened.commands, reading, self._keys.queue, self._name),
                 hosts=self._hosts,
-                attempts=Attempts(
-                    fetcher=fetcher,
-                    spool=spool,
-                    directory=directories.Directory(commands, self._keys, resolver, self._lookups),
-                    ledger=Ledger(
-                        begins, ends, settings.database_state_schema, retries, epoch.shard_count
-                    ),
-                    appender=appender,
-                    settings=ours,
-                    counters=self._counters,
-                    queue_key=self._keys.queue,
-                    cut=Cut(settings.filter_collections, ours.notify),
-                ),
+                attempts=opened.attempts,
                 settings=ours,
                 counters=self._counters,
                 owed=self._owed,
@@ -145,23 +82,8 @@ class BackfillerRole(KeepTrying):
             try:
                 await session.run(stop)
             except StreamsTorn:
-                self._lost = epoch.mark
+                self._lost = opened.epoch.mark
                 raise
-
-    async def _epoch(
-        self, conn: asyncpg.Connection[Any], redis: resp.RespConnection
-    ) -> epochs.Epoch:
-        """The streams to append to. Without an ingester it is us who make them."""
-        statements = sql.load("firehose", state=self._settings.database_state_schema)
-        stores = epochs.Stores(conn, redis, self._keys, statements)
-        found = await epochs.ensure(stores, lost=self._lost)
-        self._lost = None
-        return found
-
-    def _spool_folder(self) -> Path:
-        ours = self._settings.backfiller
-        folder = Path(ours.spool_dir or Path(self._settings.data_dir) / "spool")
-        return folder / re.sub(r"[^\w.-]", "_", self._name)
 
     def report(self) -> dict[str, object]:
         """What the heartbeat tells: state, what is in hand, counters since the start."""

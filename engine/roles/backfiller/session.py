@@ -294,7 +294,8 @@ class Session:
         if fetched is None:
             await self._finish(job, end)
             return
-        self._forget(job, (fetched.entry_id,))
+        if fetched.entry_id is not None:
+            self._forget(job, (fetched.entry_id,))
         end = End(
             did=end.did,
             fetch_id=end.fetch_id,
