@@ -77,10 +77,10 @@ pub(super) struct Wanted<'k> {
     pub plan: &'k Plan,
     pub batch: &'k Batch,
     pub known: &'k Known,
-    /// Keys by look-up.
-    texts: BTreeMap<&'static str, BTreeSet<String>>,
-    rows: BTreeMap<TableId, BTreeSet<&'k str>>,
-    keys: BTreeMap<TableId, BTreeSet<String>>,
+    /// Keys by look-up; sorted when they are taken, which costs a fraction of sorted sets.
+    texts: BTreeMap<&'static str, Vec<String>>,
+    rows: BTreeMap<TableId, Vec<&'k str>>,
+    keys: BTreeMap<TableId, Vec<String>>,
     /// Of `lookup_mutes`.
     pairs: BTreeSet<(String, String)>,
     pub once: Vec<&'static str>,
@@ -116,7 +116,7 @@ impl<'k> Wanted<'k> {
             };
             let Some(row) = &written.row else { continue };
             if let Some((table, key)) = collection.table.zip(row.key.as_deref()) {
-                self.keys.entry(table).or_default().insert(key.into());
+                self.keys.entry(table).or_default().push(key.into());
             }
             tells |= row.notices.iter().any(|notice| notice.subject.is_some());
             if let Some(post) = row.detail.post() {
@@ -135,7 +135,7 @@ impl<'k> Wanted<'k> {
         self.add("lookup_record", &target.uri);
         let table = self.plan.table_of(target.collection, target.is_self);
         if let Some(table) = table {
-            self.rows.entry(table).or_default().insert(&target.uri);
+            self.rows.entry(table).or_default().push(&target.uri);
         }
         if !collection.unique.is_empty() {
             self.add("lookup_duplicates", &target.uri);
@@ -206,10 +206,10 @@ impl<'k> Wanted<'k> {
             let table = of.and_then(|of| of.table);
             // A second create of another key may have given it a row since it lost this one.
             if let Some(table) = table {
-                self.rows.entry(table).or_default().insert(&candidate.uri);
+                self.rows.entry(table).or_default().push(&candidate.uri);
             }
             if let Some((table, key)) = table.zip(row.and_then(|row| row.key.as_deref())) {
-                self.keys.entry(table).or_default().insert(key.into());
+                self.keys.entry(table).or_default().push(key.into());
             }
         }
         self.subjects();
@@ -227,10 +227,10 @@ impl<'k> Wanted<'k> {
         if let Some(follow) = self.plan.table_named("follow") {
             let keys = self.keys.entry(follow).or_default();
             if rules.followers {
-                keys.insert(format!("{replier}\0{owner}"));
+                keys.push(format!("{replier}\0{owner}"));
             }
             if rules.following {
-                keys.insert(format!("{owner}\0{replier}"));
+                keys.push(format!("{owner}\0{replier}"));
             }
         }
         if let Some(items) = self.plan.table_named("list_item") {
@@ -296,10 +296,7 @@ impl<'k> Wanted<'k> {
     }
 
     pub(super) fn add(&mut self, name: &'static str, key: &str) {
-        let keys = self.texts.entry(name).or_default();
-        if !keys.contains(key) {
-            keys.insert(key.to_owned());
-        }
+        self.texts.entry(name).or_default().push(key.to_owned());
     }
 
     /// Quotes of a post that the batch before has the last word on, as an array.
@@ -314,6 +311,7 @@ impl<'k> Wanted<'k> {
     fn take(&mut self) -> Vec<Lookup> {
         let mut lookups = Vec::new();
         for (name, keys) in std::mem::take(&mut self.texts) {
+            let keys = sorted(keys);
             let mut parameters = vec![array(keys.iter().map(String::as_str))];
             if name == "lookup_quoted" {
                 let but = keys.iter().map(|subject| self.uncounted(subject));
@@ -324,12 +322,12 @@ impl<'k> Wanted<'k> {
         }
         for (table, uris) in std::mem::take(&mut self.rows) {
             let name = format!("lookup_{}", self.plan.table_name(table));
-            lookups.push((name, vec![array(uris.into_iter())]));
+            lookups.push((name, vec![array(sorted(uris).into_iter())]));
         }
         for (table, keys) in std::mem::take(&mut self.keys) {
             if !keys.is_empty() {
                 let name = format!("lookup_{}_key", self.plan.table_name(table));
-                lookups.push((name, columns(&keys)));
+                lookups.push((name, columns(&sorted(keys))));
             }
         }
         let pairs = std::mem::take(&mut self.pairs);
@@ -352,8 +350,14 @@ pub(super) fn written_of(op: &Op) -> Option<(&Target, &Written)> {
     }
 }
 
+fn sorted<T: Ord>(mut keys: Vec<T>) -> Vec<T> {
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
 /// Keys joined by NUL as one array a column.
-fn columns(keys: &BTreeSet<String>) -> Vec<String> {
+fn columns(keys: &[String]) -> Vec<String> {
     let count = keys.first().map_or(0, |key| key.split('\0').count());
     let column = |at: usize| array(keys.iter().map(|key| key.split('\0').nth(at).unwrap_or("")));
     (0..count).map(column).collect()
