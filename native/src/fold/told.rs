@@ -99,14 +99,12 @@ impl<'b> Told<'b> {
         made.map(|told| told.did).chain(held).collect()
     }
 
-    /// uris whose notifications go; ids of others that go; notifications in the order in which
-    /// they were told.
+    /// uris whose notifications go; ids of others that go; notifications by record, those of one
+    /// in the order in which they were told: so two of their indexes are entered in order.
     pub fn into_changes(self) -> (BTreeSet<&'b str>, BTreeSet<&'b str>, Vec<Notification<'b>>) {
-        (
-            self.taken_back,
-            self.withdrawn,
-            self.notifications.into_iter().flatten().collect(),
-        )
+        let mut told: Vec<_> = self.notifications.into_iter().flatten().collect();
+        told.sort_by_key(|each| each.record_uri);
+        (self.taken_back, self.withdrawn, told)
     }
 }
 

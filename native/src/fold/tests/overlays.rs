@@ -282,9 +282,10 @@ fn what_a_record_told_is_taken_back_and_what_it_tells_then_is_not() {
     told.tell(notification("r", "3"));
     let (taken_back, _, told) = told.into_changes();
     assert!(taken_back.is_empty(), "nobody knows the record");
+    // By record.
     assert_eq!(
         told.iter().map(|each| each.did).collect::<Vec<_>>(),
-        ["2", "3"]
+        ["3", "2"]
     );
 }
 
