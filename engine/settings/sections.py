@@ -124,10 +124,10 @@ class IndexerSettings(Section, frozen=True, kw_only=True):
             ge=1 << 16,
             le=256 * MIB,
             description="Close a batch at this many bytes of entries. Larger batches copy faster "
-            "and hold memory longer: a process may hold two at once.",
+            "and hold memory longer: a process may hold three at once.",
             extra={"unit": "bytes"},
         ),
-    ] = 4 * MIB
+    ] = 8 * MIB
     backfill_share: Annotated[
         float,
         Meta(
