@@ -137,6 +137,7 @@ async def _measure(part: str, network: Path, order: inputs.Order, indexers: int)
             "mib": round(copied.bytes / (1 << 20), 1),
             "ops_per_second": round(result["ops"] / copied.seconds),
             "cpu_seconds": copied.cpu,
+            **copied.progress.tenths(),
         },
     }
 

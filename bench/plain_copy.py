@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from bench.inputs import Order
-from bench.measure import Cpu
+from bench.measure import Cpu, Progress
 from engine.adapters import postgres
 from engine.settings import Settings
 from engine.sql import quoted
@@ -98,6 +98,8 @@ class Copied:
     seconds: float
     cpu: dict[str, float]
     bytes: int
+    progress: Progress
+    """In ops of the log."""
 
 
 async def gathered(url: str, order: Order) -> Rows:
@@ -167,7 +169,8 @@ async def copied(url: str, server_pid: int, rows: Rows, connections: int) -> Cop
     queue = iter(rows.batches)
     cpu = Cpu({"postgres": server_pid})
     client, started = time.process_time(), time.monotonic()
-    await asyncio.gather(*(_write(writer, queue) for writer in writers))
+    progress = Progress([0.0], [0])
+    await asyncio.gather(*(_write(writer, queue, progress, started) for writer in writers))
     seconds = time.monotonic() - started
     used = cpu.used() | {"client": round(time.process_time() - client, 2)}
     for table, count in rows.tables.items():
@@ -177,11 +180,14 @@ async def copied(url: str, server_pid: int, rows: Rows, connections: int) -> Cop
     for writer in writers:
         await writer.close()
     size = sum(len(payload.data) for batch in rows.batches for payload in batch)
-    return Copied(seconds, used, size)
+    return Copied(seconds, used, size, progress)
 
 
-async def _write(conn: asyncpg.Connection, queue: Iterator[list[Payload]]) -> None:
+async def _write(
+    conn: asyncpg.Connection, queue: Iterator[list[Payload]], progress: Progress, started: float
+) -> None:
     for batch in queue:
         async with conn.transaction():
             for payload in batch:
                 await postgres.copy_in(conn, "public", payload.table, payload.columns, payload.data)
+        progress.add(time.monotonic() - started, progress.ops[-1] + BATCH_OPS)
