@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(call=_up)
 
     run = commands.add_parser("run", help="run one process of one role")
-    run.add_argument("role", help="firehose, lister, indexer or identity")
+    run.add_argument("role", help="firehose, lister, labels, indexer or identity")
     run.add_argument(
         "--slot", type=int, default=0, metavar="K", help="which of the role on this host, from 0"
     )

@@ -37,6 +37,17 @@ POINTS: dict[str, dict[str, str]] = {
         "after_closing": "its closing entry is appended and its queue entry gone, no row tells it",
         "before_finish": "the row tells what became of an attempt, its queue entry is still there",
     },
+    "labels": {
+        "before_append": "a frame is decoded, nothing of its MULTI is sent",
+        "inside_append": "the MULTI is written to the socket, its answer not read",
+        "after_append": "the answer of EXEC is checked, nothing else happened",
+        "after_read": "entries are read, their transaction not begun",
+        "after_lock": "the transaction holds the row of the stream",
+        "before_commit": "all written, COMMIT not sent",
+        "after_commit": "COMMIT is answered, nothing else happened",
+        "before_trim": "entries may go, none was trimmed",
+        "after_trim": "entries are trimmed, nothing else happened",
+    },
     "indexer": {
         "after_read": "a batch is read and decoded, its transaction not begun",
         "after_lock": "the transaction holds its shard rows",

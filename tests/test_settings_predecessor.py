@@ -54,9 +54,10 @@ HONOURED = {
 
 MAPPED = {
     "RUST_LOG": ("log_level", "firehose=debug,lister=debug,labels=debug"),
-    "INGESTER_MODE": ("roles", ("firehose", "indexer", "identity")),
-    "INDEXER_MODE": ("roles", ("firehose", "lister", "indexer", "identity")),
-    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "lister", "indexer")),
+    "INGESTER_LABELER_HOSTS": ("labels.labelers", ("wss://mod.bsky.app",)),
+    "INGESTER_MODE": ("roles", ("firehose", "labels", "indexer", "identity")),
+    "INDEXER_MODE": ("roles", ("firehose", "lister", "labels", "indexer", "identity")),
+    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "lister", "labels", "indexer")),
 }
 
 
@@ -100,7 +101,7 @@ def test_fate_of_each_variable(variable: predecessor.Variable) -> None:
         assert value(loaded, target) == expected
         assert loaded.sources[target] == name
         assert [notice.warns for notice in said] == [False]
-        assert f"read as {target.upper()}=" in said[0].text
+        assert f"read as {target.replace('.', '_').upper()}=" in said[0].text
     else:
         assert loaded.settings == settings.Settings()
         assert [notice.text for notice in said] == [f"{variable.fate}: {variable.reason}"]
@@ -120,12 +121,12 @@ def test_all_of_them_together_are_accepted_and_named_once() -> None:
 @pytest.mark.parametrize(
     ("ingester", "indexer", "resolution", "roles"),
     [
-        ("all", "", "", "firehose,lister,indexer,identity"),
-        ("", "all", "true", "firehose,lister,indexer,identity"),
-        ("backfill", "", "", "lister,indexer,identity"),
-        ("labeler", "stream", "false", "indexer"),
-        ("firehose", "label", "True", "firehose"),
-        ("firehose", "label", "true", "firehose,identity"),
+        ("all", "", "", "firehose,lister,labels,indexer,identity"),
+        ("", "all", "true", "firehose,lister,labels,indexer,identity"),
+        ("backfill", "", "", "lister,labels,indexer,identity"),
+        ("labeler", "stream", "false", "labels,indexer"),
+        ("firehose", "label", "True", "firehose,labels"),
+        ("firehose", "label", "true", "firehose,labels,identity"),
     ],
 )
 def test_modes_choose_roles(ingester: str, indexer: str, resolution: str, roles: str) -> None:
@@ -140,9 +141,8 @@ def test_modes_choose_roles(ingester: str, indexer: str, resolution: str, roles:
     [
         {"INGESTER_MODE": "live"},
         {"INDEXER_MODE": "streams"},
-        {"INGESTER_MODE": "labeler", "INDEXER_MODE": "label", "ENABLE_DID_RESOLUTION": "no"},
     ],
-    ids=["ingester", "indexer", "nothing left"],
+    ids=["ingester", "indexer"],
 )
 def test_modes_that_choose_nothing_are_refused(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="|".join(environ)):

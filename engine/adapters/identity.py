@@ -84,6 +84,15 @@ class DidResolver:
         """
         return identity.parse_document(did, await self._document(did))
 
+    async def labeler(self, did: str) -> identity.Labeler:
+        """Where the DID's labels are, and their key, as its document says now; not cached.
+
+        Raises:
+            Unregistered: there is no such DID, or it is no more.
+            UpstreamError: not reachable now, or not a labeler's document.
+        """
+        return identity.labeler_of_document(did, await self._document(did))
+
     async def pds(self, did: str) -> str | None:
         """The host that the DID's document names now; None if it names none.
 

@@ -6,8 +6,8 @@ half of it is free, and TCP makes the relay wait.
 
 Alive means data: a relay that answers pings but sends no frame is a zombie, so the silence
 watchdog counts binary frames only, and only while the socket is read. Pings are sent to keep
-middleboxes from dropping the connection and nobody waits for their pongs, which could not be
-read while the socket is paused.
+middleboxes from dropping the connection. Where silence is normal for hours (labelers), a second
+watchdog waits for any sign of life, pongs included; it too rests while the socket is not read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import time
 from collections import deque
@@ -23,7 +24,9 @@ from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 import picows
+import picows.url
 
+from engine.adapters.http import is_public
 from engine.errors import UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ class End(StrEnum):
     REFUSED = "refused"  # the HTTP answer was not an upgrade
     CLOSED = "closed"  # the other side said close
     LOST = "lost"  # the connection broke
-    SILENT = "silent"  # no frame for longer than the silence timeout
+    SILENT = "silent"  # no frame, or no sign of life, for longer than the timeout
     TOO_BIG = "too_big"  # a message above MAX_MESSAGE_BYTES
     PROTOCOL = "protocol"  # not websocket as the RFC has it
 
@@ -60,10 +63,14 @@ class SubscriptionEnded(UpstreamError):
 class Subscription(picows.WSListener):
     """An open subscription. Made by `subscribe`; used on one event loop by one taker."""
 
-    def __init__(self, silence_timeout: float, buffer_bytes: int) -> None:
+    def __init__(
+        self, silence_timeout: float, buffer_bytes: int, pong_timeout: float | None = None
+    ) -> None:
         self.text_frames = 0  # bad: this stream is binary
         self.pauses = 0  # how often the socket was left unread
         self._silence_timeout = silence_timeout
+        self._pong_timeout = pong_timeout
+        self._ping_seconds = min(PING_SECONDS, (pong_timeout or PING_SECONDS) / 3)
         self._buffer_bytes = buffer_bytes
         self._transport: picows.WSTransport | None = None
         self._frames: deque[bytes] = deque()
@@ -73,11 +80,11 @@ class Subscription(picows.WSListener):
         self._joining = False
         self._in_text = False
         self._paused = False
-        self._last_data = time.monotonic()
+        self._last_data = self._last_sign = time.monotonic()
         self._ended: SubscriptionEnded | None = None
         self._news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._next_ping = self._last_data + PING_SECONDS
+        self._next_ping = self._last_data + self._ping_seconds
 
     @property
     def waiting_bytes(self) -> int:
@@ -137,6 +144,7 @@ class Subscription(picows.WSListener):
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """Called by picows."""
         kind = frame.msg_type
+        self._last_sign = time.monotonic()
         if kind == picows.WSMsgType.BINARY and frame.fin and not self._joining:
             self._add(frame.get_payload_as_bytes())
         elif kind in (
@@ -208,7 +216,7 @@ class Subscription(picows.WSListener):
 
     def _resume(self) -> None:
         self._paused = False
-        self._last_data = time.monotonic()
+        self._last_data = self._last_sign = time.monotonic()
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.underlying_transport.resume_reading()
 
@@ -221,10 +229,15 @@ class Subscription(picows.WSListener):
             self._end(End.SILENT, f"no frame for {self._silence_timeout:g} s")
             self._transport.disconnect(graceful=False)
             return
+        patience = self._pong_timeout
+        if patience is not None and not self._paused and now - self._last_sign >= patience:
+            self._end(End.SILENT, f"no answer to a ping for {patience:g} s")
+            self._transport.disconnect(graceful=False)
+            return
         if now >= self._next_ping:
-            self._next_ping = now + PING_SECONDS
+            self._next_ping = now + self._ping_seconds
             self._transport.send_ping()
-        delay = min(self._silence_timeout / 4, PING_SECONDS, 1.0)
+        delay = min(self._silence_timeout / 4, self._ping_seconds / 4, 1.0)
         self._timer = asyncio.get_running_loop().call_later(delay, self._watch)
 
     def _end(self, end: End, detail: str) -> None:
@@ -243,6 +256,8 @@ async def subscribe(
     silence_timeout: float,
     buffer_bytes: int,
     tls: ssl.SSLContext | None = None,
+    pong_timeout: float | None = None,
+    guarded: bool = False,
 ) -> AsyncIterator[Subscription]:
     """Open a subscription; it is closed on leaving.
 
@@ -252,11 +267,14 @@ async def subscribe(
         buffer_bytes: above this many waiting bytes the socket is not read. One read of the
             socket and one message may come on top.
         tls: instead of the default context, which verifies the certificate and the host's name.
+        pong_timeout: seconds without anything, pongs included, after which it ends; None: nobody
+            waits for pongs.
+        guarded: only public addresses are connected to, as for requests to strangers.
 
     Raises:
         SubscriptionEnded: no connection (`End.CONNECT`) or no upgrade (`End.REFUSED`).
     """
-    subscription = Subscription(silence_timeout, buffer_bytes)
+    subscription = Subscription(silence_timeout, buffer_bytes, pong_timeout)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             await picows.ws_connect(
@@ -267,6 +285,7 @@ async def subscribe(
                 max_frame_size=MAX_MESSAGE_BYTES,
                 extra_headers={"User-Agent": "headrace"},
                 logger_name=_QUIET,
+                socket_factory=_public_socket if guarded else None,
             )
     except picows.WSHandshakeError as error:
         status = f"HTTP {int(error.response.status)}" if error.response is not None else str(error)
@@ -287,6 +306,29 @@ async def subscribe(
                     await transport.wait_disconnected()
             if not transport.is_disconnected:
                 transport.disconnect(graceful=False)
+
+
+async def _public_socket(url: picows.url.WSParsedURL) -> socket.socket:
+    """A socket that is connected to a public address of the host: judged after DNS."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(str(url.host), int(url.port), type=socket.SOCK_STREAM)
+    failure = OSError(f"{url.host} has no public address")
+    for family, kind, proto, _, address in found:
+        if not is_public(str(address[0])):
+            continue
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
 
 
 _QUIET = logging.getLogger("engine.adapters.websocket.picows")

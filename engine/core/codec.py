@@ -95,6 +95,81 @@ def decode_frames(
     )
 
 
+LabelBatch = _native.LabelBatch
+"""What became of a labeler's frames; immutable.
+
+``ops`` counts the labels received, ``rejected`` those that became dead letters (reason -> count,
+the first one's words), ``unverified`` those whose signature does not verify, by source. Sources in
+``unknown`` nobody judged: nothing of the batch may then be used. The rest is as of `FrameBatch`.
+"""
+
+LabelRows = _native.LabelRows
+"""The rows that entries of the labels' stream become; immutable.
+
+``streams`` are host, generation, highest seq then held, labels by outcome; ``sources`` pairs of a
+labeler's DID and the place of its stream there. ``columns(without)`` are array literals of the rows
+sorted by key (src, uri, cid, val, neg, cts, exp), without those of some sources; ``rows(of)`` are
+the others, in the order in which they came, each with the place of its stream.
+``letter_columns()`` are the parameters of ``insert_dead_letters``, ``letters`` their rows.
+"""
+
+
+def decode_labels(
+    frames: list[bytes],
+    *,
+    host: str,
+    generation: int,
+    keys: dict[str, str | None],
+    foreign: set[str],
+    closed: bool,
+    check: str,
+) -> LabelBatch:
+    """Read raw ``subscribeLabels`` messages, in order, into stream entries.
+
+    Never raises for what is in a frame: labels are checked one by one against their lexicon, and
+    against the key of the source that they name; what fails is carried for the dead letters.
+
+    Args:
+        frames: Whole websocket messages; copied into the entries, not kept.
+        host: Canonical host of the labeler.
+        generation: Of its seq numbers.
+        keys: The ``did:key`` of each source whose labels may come, None where it has none.
+        foreign: Sources whose labels may not.
+        closed: Whether every other source is foreign, too; else it is ``unknown``.
+        check: ``enforce``, ``count`` or ``off``.
+
+    Raises:
+        ValueError: There is no such check.
+    """
+    return _native.decode_labels(
+        frames,
+        host=host,
+        generation=generation,
+        keys=keys,
+        foreign=foreign,
+        closed=closed,
+        check=check,
+    )
+
+
+def gather_labels(entries: list[bytes], held: dict[str, int]) -> LabelRows:
+    """Read entries of the labels' stream, in order, into rows.
+
+    Args:
+        entries: As they are in the stream.
+        held: The highest seq held of each ``host/generation``; labels up to it are duplicates.
+
+    Raises:
+        UnknownEnvelopeError: An unknown version, or bytes that are no entry.
+    """
+    return _native.gather_labels(entries, held)
+
+
+def datetime_instant(text: str) -> tuple[int, int] | None:
+    """Seconds since 1970 and nanoseconds of a record's datetime; None if it is none."""
+    return _native.datetime_instant(text)
+
+
 def record_json(record: bytes) -> bytes:
     """The JSON text of one DAG-CBOR record, byte for byte as ``record.json`` holds it.
 

@@ -56,6 +56,13 @@ class Keeper(msgspec.Struct, frozen=True):
     key: tuple[str, str] | None  # one of KEY_TYPES, publicKeyMultibase
 
 
+class Labeler(msgspec.Struct, frozen=True):
+    """What a DID document says about a labeler."""
+
+    endpoint: str  # http(s) URL without a trailing slash
+    key: tuple[str, str] | None  # of labels: one of KEY_TYPES, publicKeyMultibase
+
+
 def document_url(did: str, plc_url: str) -> str:
     """Where the document of a DID is to be asked for.
 
@@ -114,6 +121,19 @@ def keeper_of_document(did: str, data: bytes) -> Keeper:
     """
     document = _document(did, data)
     return Keeper(_pds(did, document), _key(did, document))
+
+
+def labeler_of_document(did: str, data: bytes) -> Labeler:
+    """Where a labeler's stream is, and the key of its labels.
+
+    Raises:
+        UpstreamError: it is no DID document, another DID's, or not a labeler's.
+    """
+    document = _document(did, data)
+    endpoint = _endpoint(did, document, "#atproto_labeler", "AtprotoLabeler")
+    if endpoint is None:
+        raise UpstreamError("the DID document has no #atproto_labeler service")
+    return Labeler(endpoint, _key(did, document, "#atproto_label"))
 
 
 def is_resolvable(handle: str) -> bool:
@@ -192,9 +212,9 @@ def _handle(document: dict[str, Any]) -> str | None:
     return None
 
 
-def _key(did: str, document: dict[str, Any]) -> tuple[str, str] | None:
+def _key(did: str, document: dict[str, Any], fragment: str = "#atproto") -> tuple[str, str] | None:
     for method in _items(document, "verificationMethod"):
-        if _has_id(method, did, "#atproto"):
+        if _has_id(method, did, fragment):
             kind, key = method.get("type"), method.get("publicKeyMultibase")
             if isinstance(kind, str) and kind in KEY_TYPES and isinstance(key, str) and key:
                 return kind, key
@@ -203,11 +223,15 @@ def _key(did: str, document: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _pds(did: str, document: dict[str, Any]) -> str | None:
+    return _endpoint(did, document, "#atproto_pds", "AtprotoPersonalDataServer")
+
+
+def _endpoint(did: str, document: dict[str, Any], fragment: str, kind: str) -> str | None:
     for service in _items(document, "service"):
-        if not _has_id(service, did, "#atproto_pds"):
+        if not _has_id(service, did, fragment):
             continue
         kinds = service.get("type")
-        if "AtprotoPersonalDataServer" not in (kinds if isinstance(kinds, list) else [kinds]):
+        if kind not in (kinds if isinstance(kinds, list) else [kinds]):
             continue
         endpoint = service.get("serviceEndpoint")
         if not isinstance(endpoint, str):

@@ -17,6 +17,11 @@ repo_backfill                    stream  repositories to fetch: a work queue of 
                                          field ``repo``: JSON with ``did`` and ``host``
 headrace:queue                   string  which feeder has seen this queue; absent = queue lost
 did:key:{did}, did:pds:{did}     string  signing key and host of a DID, for a day
+label_live:0                     stream  labels; one field ``event``: a frame of a labeler
+label_live:cursor:{host}         string  seq of the labeler's last appended frame (decimal)
+label_live:received:{host}       hash    generation -> labels received, moved with the cursor
+label_live:events, :bytes        hash    ``0`` -> labels and entry bytes in the stream
+label_live:epoch                 string  as ``headrace:epoch``, of this stream alone
 headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
 headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
 ===============================  ======  ====================================================
@@ -44,6 +49,9 @@ QUEUE_GROUP = "repo_backfill_group"
 
 QUEUE_FIELD = "repo"
 """The field of a queue's entry: ``{"did": ..., "host": origin or null, ...}`` as JSON."""
+
+LABELS = "label_live"
+"""Source of labels: one stream, with an epoch of its own."""
 
 
 def shard_of(did: str, shard_count: int) -> int:
@@ -123,3 +131,12 @@ class Keys:
     def process(self, name: str) -> str:
         """The heartbeat of one process."""
         return f"{self.prefix}headrace:process:{name}"
+
+
+class LabelKeys(Keys):
+    """The keys as the labels' stream has them: its epoch is its own."""
+
+    @property
+    def epoch(self) -> str:
+        """The mark that the stream of labels is the one Postgres knows."""
+        return f"{self.prefix}{LABELS}:epoch"

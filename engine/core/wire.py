@@ -56,6 +56,8 @@ class Reason(StrEnum):
     REV_IN_FUTURE = "rev_in_future"
     BAD_STATUS = "bad_status"
     REFUSED_BY_DATABASE = "refused_by_database"
+    BAD_SIGNATURE = "bad_signature"
+    FOREIGN_SOURCE = "foreign_source"
 
 
 class Op(msgspec.Struct, frozen=True, array_like=True):

@@ -27,6 +27,8 @@ WORKING: dict[str, Callable[[Settings], int]] = {
     # One that looks for torn streams; each relay one whenever it begins anew.
     "firehose": lambda settings: 1 + len(settings.ingester.relay_hosts),
     "lister": lambda settings: lister.CONNECTIONS,
+    # One that writes, one that finds labelers and where to begin.
+    "labels": lambda settings: 2,
     "indexer": lambda settings: 2,
     "identity": lambda settings: identity.CONNECTIONS,
 }

@@ -10,8 +10,8 @@ from engine import settings as settings_module
 from engine.errors import SettingsError
 from engine.settings import BUILT, ROLES, Settings
 
-ALONE = frozenset({"firehose", "identity"})
-"""Roles of which a deployment has one process: who moves relay cursors, who writes handles."""
+ALONE = frozenset({"firehose", "labels", "identity"})
+"""Roles of which a deployment has one process: who moves cursors, who writes labels or handles."""
 
 
 class ProcessSpec(Struct, frozen=True):
@@ -58,6 +58,11 @@ def check_role(role: str) -> str:
         raise SettingsError(str(error)) from error
 
 
+def has_labelers(settings: Settings) -> bool:
+    """Whether any labeler is, or can be, known."""
+    return bool(settings.labels.labelers) or settings.labels.discover
+
+
 def plan(
     settings: Settings,
     cores: Sequence[int],
@@ -74,17 +79,21 @@ def plan(
     Args:
         settings: those of the deployment.
         cores: numbers of the cores to pin to; none: nothing is pinned.
-        roles: only these; by default those of the settings, which by default are all.
+        roles: only these; by default those of the settings, which by default are all; without
+            `labels` then, where no labeler is known or looked for.
         host: this machine's name, which no other of the deployment has.
 
     Raises:
         SettingsError: a role that does not exist.
     """
-    wanted = [
+    # What has nothing to do is not started, unless the caller asks for it by name.
+    useful = [
         role
-        for role in ROLES
-        if role in {check_role(role) for role in roles or settings.roles or BUILT}
+        for role in settings.roles or BUILT
+        if role != "labels" or settings.roles == ("labels",) or has_labelers(settings)
     ]
+    chosen = {check_role(role) for role in roles or useful}
+    wanted = [role for role in ROLES if role in chosen]
     indexers = min(settings.indexer.processes or max(1, len(cores)), settings.shard_count)
     specs: list[ProcessSpec] = []
     from_back = 0

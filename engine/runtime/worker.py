@@ -72,6 +72,10 @@ def build(spec: ProcessSpec, settings: Settings) -> Role:
         from engine.roles.backfiller import BackfillerRole
 
         return BackfillerRole(spec.shared_name, settings)
+    if spec.role == "labels":
+        from engine.roles.labels import LabelsRole
+
+        return LabelsRole(spec.shared_name, settings)
     if spec.role == "identity":
         from engine.roles.identity import IdentityRole
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from engine.settings.advice import Notice
 from engine.settings.backfill import BackfillerSettings, ListerSettings
+from engine.settings.labels import LabelsSettings
 from engine.settings.load import (
     CONFIG_VARIABLE,
     SUPERVISOR_VARIABLE,
@@ -39,6 +40,7 @@ __all__ = [
     "IdentitySettings",
     "IndexerSettings",
     "IngesterSettings",
+    "LabelsSettings",
     "ListerSettings",
     "Loaded",
     "NetworkSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -46,11 +47,13 @@ def notices(
         if variable.fate != Fate.MAPPED:
             found.append(Notice(name, True, f"{variable.fate}: {variable.reason}"))
         elif name in sources[variable.target].split(" and "):
-            value = getattr(settings, variable.target)
+            value = operator.attrgetter(variable.target)(settings)
             text = value if isinstance(value, str) else ",".join(value)
-            found.append(Notice(name, False, f"read as {variable.target.upper()}={text}"))
+            found.append(
+                Notice(name, False, f"read as {variable.target.replace('.', '_').upper()}={text}")
+            )
         else:
-            by = variable.target.upper()
+            by = variable.target.replace(".", "_").upper()
             says = (
                 "nothing for us in it" if sources[variable.target] == "default" else f"{by} is set"
             )

@@ -259,6 +259,20 @@ def _web_urls(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(urls.web_url(url) for url in given if url.strip()))
 
 
+def _labelers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """DIDs as they are, hosts as URLs of websockets; each once."""
+    found = [name.strip() for name in names if name.strip()]
+    return tuple(
+        dict.fromkeys(name if name.startswith("did:") else urls.relay_url(name) for name in found)
+    )
+
+
+def _signatures(word: str) -> str:
+    if word not in ("enforce", "count", "off"):
+        raise ValueError("expected enforce, count or off")
+    return word
+
+
 def _initial_cursor(text: str) -> str:
     word = text.strip().lower()
     if word in ("oldest", "live"):
@@ -318,4 +332,6 @@ _NORMALIZED: dict[str, Any] = {
     "ingester.initial_cursor": _initial_cursor,
     "lister.hosts": _hosts,
     "identity.handle_resolver": urls.web_url,
+    "labels.labelers": _labelers,
+    "labels.signatures": _signatures,
 }

@@ -48,7 +48,7 @@ TABLE: tuple[Variable, ...] = (
     Variable("RUST_LOG", _M, "log_level", "its levels, for the roles that do those programs' work"),
     # ingester
     Variable("INGESTER_RELAY_HOSTS", _H, "ingester.relay_hosts", "with or without a scheme"),
-    Variable("INGESTER_LABELER_HOSTS", _L, "", "this version reads no labelers"),
+    Variable("INGESTER_LABELER_HOSTS", _M, "labels.labelers", "hosts; DIDs may stand there too"),
     Variable("INGESTER_MODE", _M, "roles", "all, firehose, backfill (lister) or labeler (labels)"),
     Variable("INGESTER_HIGH_WATER_MARK", _H, "ingester.high_water_mark", "waits, drops nothing"),
     Variable("INGESTER_BATCH_SIZE", _H, "ingester.batch_size", "an upper limit only"),
@@ -146,6 +146,9 @@ def mapped(environ: Mapping[str, str], built: tuple[str, ...]) -> list[Mapped]:
     roles = _roles(environ, built)
     if roles is not None:
         found.append(roles)
+    hosts = environ.get("INGESTER_LABELER_HOSTS", "").strip()
+    if hosts:
+        found.append(Mapped("labels.labelers", hosts, ("INGESTER_LABELER_HOSTS",)))
     text = environ.get("RUST_LOG", "").strip()
     if text:
         found.append(Mapped("log_level", log_level(text), ("RUST_LOG",)))

@@ -16,12 +16,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from engine.settings.backfill import BackfillerSettings, ListerSettings
+from engine.settings.labels import LabelsSettings
 from engine.settings.section import MIB, Section
 
 ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
 """Every role there will be; the order in which processes start."""
 
-BUILT = ("firehose", "lister", "indexer", "identity")
+BUILT = ("firehose", "lister", "labels", "indexer", "identity")
 """The roles that this version has."""
 
 
@@ -263,4 +264,5 @@ class Settings(Section, frozen=True, kw_only=True):
     backfiller: BackfillerSettings = BackfillerSettings()
     indexer: IndexerSettings = IndexerSettings()
     identity: IdentitySettings = IdentitySettings()
+    labels: LabelsSettings = LabelsSettings()
     network: NetworkSettings = NetworkSettings()

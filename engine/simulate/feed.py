@@ -37,8 +37,10 @@ class Feed:
     cuts the connection on which the n-th frame was sent, counted over all subscribers;
     ``lag_seconds`` sends each frame so long after it was there; ``restart_every`` closes all
     connections after each so many frames of the log and goes on with new numbers, from 1, in
-    which the last ``RESTART_OVERLAP`` frames are there once more. ``faults`` counts what was
-    done, by the names of ``faults.RELAY``.
+    which the last ``RESTART_OVERLAP`` frames are there once more. Each of ``greetings`` is the
+    first message of one of the next subscribers, and the last one where it is an error; with
+    ``mute`` new subscribers' pings are not answered. ``faults`` counts what was done, by the
+    names of ``faults.RELAY``.
     """
 
     rate: float = 0.0
@@ -48,6 +50,8 @@ class Feed:
     disconnect_every: int = 0
     lag_seconds: float = 0.0
     restart_every: int = 0
+    greetings: list[bytes] = field(default_factory=list)
+    mute: bool = False
     faults: Counter[str] = field(default_factory=Counter)
     connections: int = 0  # subscribers accepted since the start
     cursors: list[int | None] = field(default_factory=list)  # what each of them asked for
@@ -113,7 +117,7 @@ class Feed:
             cursor = None if text is None else int(text)
         except ValueError:
             return _refusal()
-        socket = web.WebSocketResponse(compress=False, max_msg_size=1024)
+        socket = web.WebSocketResponse(compress=False, max_msg_size=1024, autoping=not self.mute)
         await socket.prepare(request)
         self.connections += 1
         self.cursors.append(cursor)
@@ -134,7 +138,11 @@ class Feed:
     async def _serve(
         self, socket: web.WebSocketResponse, transport: asyncio.Transport, cursor: int | None
     ) -> None:
-        index = await self._start(socket, cursor)
+        greeting = self.greetings.pop(0) if self.greetings else None
+        if greeting is not None:
+            await socket.send_bytes(greeting)
+        is_over = greeting is not None and greeting.startswith(ERROR_HEAD)
+        index = None if is_over else await self._start(socket, cursor)
         if index is None:
             await socket.close()
             return
@@ -248,6 +256,10 @@ class Feed:
             self._seen.append((length, asyncio.get_running_loop().time()))
             if len(self._seen) > _MARKS_MAX:
                 del self._seen[: _MARKS_MAX // 2]
+
+
+ERROR_HEAD = bytes(libipld.encode_dag_cbor({"op": -1}))
+"""How every error frame begins."""
 
 
 def message(op: int, kind: str | None, body: dict[str, Any]) -> bytes:

@@ -35,15 +35,39 @@ class Labeler:
 
     def frame(self, targets: list[Post], now: str) -> bytes:
         """The next ``subscribeLabels`` message: some labels, not all of them new."""
-        labels = [self._label(target, now) for target in targets]
+        return self.message([self._label(target, now) for target in targets])
+
+    def message(self, labels: list[Label]) -> bytes:
+        """The next message with these labels, as they are."""
         self.seq += 1
         body = {"seq": self.seq, "labels": labels}
         return encode({"op": 1, "t": "#labels"}) + encode_plain(body)
 
+    def rotate(self, key: Key) -> None:
+        """Sign with another key from now on; the document is the caller's to change."""
+        self._key = key
+
+    def document(self, endpoint: str = "https://labeler.invalid") -> dict[str, Any]:
+        """A DID document of this labeler as it is now."""
+        return {
+            "id": self.did,
+            "verificationMethod": [
+                {
+                    "id": f"{self.did}#atproto_label",
+                    "type": "Multikey",
+                    "controller": self.did,
+                    "publicKeyMultibase": self._key.multibase,
+                }
+            ],
+            "service": [
+                {"id": "#atproto_labeler", "type": "AtprotoLabeler", "serviceEndpoint": endpoint}
+            ],
+        }
+
     def _label(self, target: Post, now: str) -> Label:
         if self._standing and self._dice.random() < 0.2:
             place = self._dice.randrange(len(self._standing))
-            return self._signed({**self._standing.pop(place), "neg": True, "cts": now})
+            return self.signed({**self._standing.pop(place), "neg": True, "cts": now})
         label: Label = {"ver": 1, "src": self.did, "val": self._dice.choice(VALUES), "cts": now}
         match self._dice.randrange(4):
             case 0:
@@ -56,7 +80,9 @@ class Labeler:
             label["exp"] = self._dice.choice(["2025-06-01", "2100-01-01"]) + "T00:00:00.000Z"
         if len(self._standing) < STANDING:
             self._standing.append(label)
-        return self._signed(label)
+        return self.signed(label)
 
-    def _signed(self, label: Label) -> Label:
+    def signed(self, label: Label) -> Label:
+        """A label with its signature; what it had before is left out."""
+        label = {name: value for name, value in label.items() if name != "sig"}
         return {**label, "sig": Plain(self._key.sign(encode(label)))}

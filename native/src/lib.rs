@@ -18,6 +18,7 @@ pub mod filter;
 pub mod fold;
 pub mod frame;
 pub mod json;
+pub mod labels;
 pub mod lexicon;
 pub mod message;
 pub mod msgpack;

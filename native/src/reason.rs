@@ -44,6 +44,8 @@ reasons! {
     RevInFuture = "rev_in_future",
     BadStatus = "bad_status",
     RefusedByDatabase = "refused_by_database",
+    BadSignature = "bad_signature",
+    ForeignSource = "foreign_source",
 }
 
 impl Reason {

@@ -16,6 +16,7 @@ from engine.ops.schema_state import Migration, ensure_state, migrations
 
 TABLES = {
     *("deployment", "shard", "position", "relay", "relay_gap", "repo"),
+    *("label_stream", "label_position", "label_source", "label_origin", "label_gap"),
     *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
     *("touched", "stale", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
 }

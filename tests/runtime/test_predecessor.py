@@ -84,8 +84,8 @@ async def test_ingester(database: str, redis_url: str) -> None:
             return bool(await client.get(f"firehose_live:cursor:{relay.host}") == b"20")
 
         await until(appended)
-    assert log.count("INGESTER_LABELER_HOSTS: not used by this version") == 1
-    assert "INGESTER_MODE: read as ROLES=firehose,lister,indexer,identity" in log
+    assert log.count("INGESTER_LABELER_HOSTS: read as LABELS_LABELERS=wss://mod.bsky.app") == 1
+    assert "INGESTER_MODE: read as ROLES=firehose,lister,labels,indexer,identity" in log
     assert "RUST_LOG: read as LOG_LEVEL=firehose=info" in log
     assert "not among those of the settings" not in log
 
@@ -110,6 +110,7 @@ async def test_a_whole_deployment(database: str, redis_url: str) -> None:
             "INGESTER_RELAY_HOSTS": "ws://[::1]:1",
         },
         **INGESTER | BACKFILLER | INDEXER,
+        **{"INGESTER_LABELER_HOSTS": "ws://[::1]:1"},
         **{"ENABLE_DID_RESOLUTION": "false", "METRICS_PORT": "0", "INDEXER_PROCESSES": "1"},
     }
     up = Command("up", **environ)
@@ -122,7 +123,7 @@ async def test_a_whole_deployment(database: str, redis_url: str) -> None:
             up.process.kill()
         up.process.communicate()
     assert code == 0, log
-    assert line.endswith("processes=firehose,lister/0,indexer/0\n")
+    assert line.endswith("processes=firehose,lister/0,labels,indexer/0\n")
     assert log.count("BACKFILLER_CONSUMER: without effect") == 1
     assert log.count("BACKFILLER_MAX_RETRIES: not used by this version") == 1
 

@@ -16,16 +16,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from engine import failpoints
 from engine.adapters import resp
 from engine.core import streams
 from engine.errors import StoreError, StoreUnavailable, StreamsTorn
 from engine.roles.firehose.epoch import Epoch
-
-if TYPE_CHECKING:
-    from engine.core.codec import FrameBatch
 
 APPEND_SECONDS = 30.0
 """A server that does not answer an append in this time counts as away."""
@@ -41,11 +38,36 @@ class EntriesLost(StreamsTorn):
     """An append failed in part: the epoch must be made anew."""
 
 
+class Batch(Protocol):
+    """Decoded frames, as ``codec.FrameBatch`` and ``codec.LabelBatch`` have them."""
+
+    @property
+    def ops(self) -> int:
+        """Received, whatever becomes of them."""
+
+    @property
+    def last_seq(self) -> int | None:
+        """The highest seq in it."""
+
+    @property
+    def entries_count(self) -> int:
+        """How many commands ``xadd`` is."""
+
+    def weights(self) -> list[tuple[int, int, int, int]]:
+        """Shard, entries, events, bytes."""
+
+    def xadd(self, stream: bytes) -> bytes:
+        """RESP that appends every entry."""
+
+
+B = TypeVar("B", bound=Batch)
+
+
 @dataclass
-class Sent:
+class Sent(Generic[B]):
     """A batch on its way."""
 
-    batch: FrameBatch
+    batch: B
     cursor: int
     replies: asyncio.Future[list[Any]]
 
@@ -96,7 +118,7 @@ class Appender:
         """
         self._read_look(await self._redis.execute(self._look, _TAIL_REPLIES - 1))
 
-    async def send(self, batch: FrameBatch) -> Sent:
+    async def send(self, batch: B) -> Sent[B]:
         """Send one batch; call `finish` before sending the next.
 
         Raises:
@@ -117,7 +139,7 @@ class Appender:
         await failpoints.passing_sent("inside_append")
         return sent
 
-    async def finish(self, sent: Sent) -> None:
+    async def finish(self, sent: Sent[Any]) -> None:
         """Wait for the reply; on return the batch and the cursor are durable together.
 
         Raises:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from engine import log
 from engine.roles.firehose.append import Appender
 from engine.roles.firehose.counters import RelayCounters, State
-from engine.settings import IngesterSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,26 @@ CALM_SECONDS = 2.0
 has room again."""
 
 
+class Marks(Protocol):
+    """The high water marks of a source."""
+
+    @property
+    def high_water_mark(self) -> int:
+        """In events."""
+
+    @property
+    def high_water_bytes(self) -> int:
+        """In bytes of entries."""
+
+
 @dataclass
 class Backpressure:
-    """Whether one relay is made to wait, and since when."""
+    """Whether one relay, or labeler, is made to wait, and since when."""
 
     host: str
-    settings: IngesterSettings
+    settings: Marks
     counters: RelayCounters
+    kind: str = "relay"
     _since: float | None = field(default=None, init=False)
     _refused_at: float = field(default=float("-inf"), init=False)
 
@@ -66,11 +79,11 @@ class Backpressure:
         self._since = None
         self.counters.state = State.STREAMING
         self.counters.backpressure_seconds += seconds
-        logger.info("backpressure ends %s", log.fields(relay=self.host, seconds=seconds))
+        logger.info("backpressure ends %s", log.fields(**{self.kind: self.host}, seconds=seconds))
 
     def _begin(self, why: str) -> None:
         if self._since is None:
             self._since = time.monotonic()
             self.counters.state = State.FULL
             self.counters.backpressure += 1
-            logger.warning("backpressure begins %s", log.fields(relay=self.host, why=why))
+            logger.warning("backpressure begins %s", log.fields(**{self.kind: self.host}, why=why))

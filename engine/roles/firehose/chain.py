@@ -97,7 +97,7 @@ class Chain:
     def __post_init__(self) -> None:
         """Nothing was seen yet."""
         self._pressure = Backpressure(self.host, self.settings, self.counters)
-        self._sent: Sent | None = None
+        self._sent: Sent[FrameBatch] | None = None
         self._highest = self.asked or 0
         self._seen = 0  # frames, of this connection
         self._behind = 0  # of them, those since the highest seq rose
@@ -291,7 +291,7 @@ class Chain:
             self._count_appended(sent)
             failpoints.passing("between_appends")
 
-    def _count_appended(self, sent: Sent) -> None:
+    def _count_appended(self, sent: Sent[FrameBatch]) -> None:
         counters, batch = self.counters, sent.batch
         counters.received_seq = sent.cursor
         counters.batches += 1

@@ -6,6 +6,7 @@
 mod export;
 mod fold;
 mod frames;
+mod labels;
 mod lexicon;
 mod repo;
 
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    labels::register(module)?;
     lexicon::register(module)?;
     frames::register(module)?;
     fold::register(module)?;

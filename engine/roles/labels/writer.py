@@ -1,0 +1,224 @@
+"""From the stream of labels to rows: the one writer of the table ``label``.
+
+Entries are read as a log from the committed position, become the last label of each key, and
+are written by one statement in the transaction that moves the position and the labelers' seqs.
+What a labeler says again after a rewind is told by its seq. Where several streams speak of one
+source (a labeler that moved or counts anew, labels imported before us), ``contested`` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from engine import errors, failpoints
+from engine.adapters import postgres, resp
+from engine.core import codec, streams
+from engine.roles.indexer import reader as readers
+from engine.roles.indexer import trim
+from engine.roles.labels import contested
+from engine.roles.labels.stream import SHARD, Labeler, Owned, positions
+
+logger = logging.getLogger(__name__)
+
+BLOCK_MS = 250
+UPKEEP_SECONDS = 0.25
+BATCH_ENTRIES = 20_000
+RETENTION_SECONDS, RETENTION_BYTES = 1.0, 16 << 20
+
+
+@dataclass
+class Counters:
+    """What the process wrote since it started."""
+
+    batches: int = 0
+    entries: int = 0
+    written: int = 0  # labels whose transaction is committed, whatever became of them
+    rows: int = 0
+    duplicates: int = 0
+    older: int = 0  # than what another stream of the same labeler said
+    dead_letters: int = 0
+    trimmed: int = 0
+
+
+@dataclass
+class Writer:
+    """Writes labels over a connection of its own, under the token of its claim."""
+
+    db: asyncpg.Connection[Any]
+    redis: resp.RespConnection  # for reading: it blocks
+    admin: resp.RespConnection
+    keys: streams.LabelKeys
+    owned: Owned
+    sql: dict[str, str]
+    counters: Counters
+    batch_bytes: int
+    held: dict[str, Labeler] = field(default_factory=dict)
+    sources: contested.Sources = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is read yet."""
+        self.sources = contested.Sources(self.db, self.sql)
+        self._trimmer = trim.Trimmer(self.keys, streams.LABELS, RETENTION_SECONDS, RETENTION_BYTES)
+        self._upkept_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write until ``stop``; the batch in hand is finished first.
+
+        Raises:
+            StreamsTorn: the stream must be made anew; nothing is lost.
+            LeaseLost: another process owns it.
+            UnknownEnvelope: a newer producer writes to it.
+            StoreError: a store failed.
+        """
+        async with postgres.translated_errors():
+            self.held = await positions(self.db, self.sql)
+            await self.sources.load()
+        await self._adopt_leftovers()
+        reader = readers.Reader(
+            self.redis,
+            self.keys,
+            streams.LABELS,
+            self.owned.epoch.mark,
+            batch_bytes=self.batch_bytes,
+            batch_size=BATCH_ENTRIES,
+        )
+        while not stop.is_set():
+            parts = await reader.read({SHARD: self.owned.position.entry_id}, BLOCK_MS)
+            for part in parts:
+                failpoints.passing("after_read")
+                await self._write(part)
+            await self._upkeep()
+
+    async def _write(self, part: readers.ShardEntries) -> None:
+        try:
+            rows = await asyncio.to_thread(self._gather, part.entries)
+        except codec.UnknownEnvelopeError as error:
+            raise errors.UnknownEnvelope(f"stream {streams.LABELS}: {error}") from error
+        missing = [row for row in rows.streams if f"{row[0]}/{row[1]}" not in self.held]
+        if missing:  # a labeler that was begun after we were
+            async with postgres.translated_errors():
+                self.held = await positions(self.db, self.sql)
+            rows = await asyncio.to_thread(self._gather, part.entries)
+        while True:
+            try:
+                older = await self._commit(part, rows)
+                break
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                await self.sources.load()
+        position = self.owned.position
+        position.advance(part.last_id, len(part.entries))
+        for name, labeler in self._moved(rows, older).items():
+            self.held[name] = labeler
+        self._trimmer.committed(
+            SHARD, position.entry_id, rows.events, part.size_bytes, time.monotonic()
+        )
+        counters = self.counters
+        counters.batches += 1
+        counters.entries += len(part.entries)
+        counters.written += rows.labels
+        counters.rows += len(rows) - sum(older.values())
+        counters.older += sum(older.values())
+        counters.duplicates += sum(row[3].get("duplicate", 0) for row in rows.streams)
+        counters.dead_letters += rows.letters
+
+    def _gather(self, entries: list[bytes]) -> codec.LabelRows:
+        return codec.gather_labels(
+            entries, {name: labeler.seq for name, labeler in self.held.items()}
+        )
+
+    async def _commit(self, part: readers.ShardEntries, rows: codec.LabelRows) -> dict[int, int]:
+        """One transaction; how many labels of each stream were older than what is known."""
+        sql, position = self.sql, self.owned.position
+        async with postgres.translated_errors(), self.db.transaction():
+            if await self.db.fetchrow(sql["label_fence"], self.owned.token) is None:
+                raise errors.LeaseLost("another process writes the labels")
+            failpoints.passing("after_lock")
+            ids = [self.held[f"{host}/{generation}"].id for host, generation, *_ in rows.streams]
+            several = await self.sources.meet({(src, ids[place]) for src, place in rows.sources})
+            if len(rows):
+                await self.db.execute(sql["label_upsert"], *rows.columns(sorted(several)))
+            older = await self.sources.settle(rows.rows(several), ids) if several else {}
+            if rows.letters:
+                await self.db.execute(sql["insert_dead_letters"], *rows.letter_columns())
+            moved = list(self._moved(rows, older).values())
+            await self.db.execute(
+                sql["label_position_move"],
+                [labeler.id for labeler in moved],
+                [labeler.seq for labeler in moved],
+                [json.dumps(labeler.outcomes) for labeler in moved],
+            )
+            entries = position.entries + len(part.entries)
+            await self.db.execute(sql["label_stream_move"], part.last_id, entries)
+            failpoints.passing("before_commit")
+        failpoints.passing("after_commit")
+        return older
+
+    def _moved(self, rows: codec.LabelRows, older: dict[int, int]) -> dict[str, Labeler]:
+        """The labelers of a batch, as they are when it is committed."""
+        found = {}
+        for place, (host, generation, seq, outcomes) in enumerate(rows.streams):
+            before = self.held[f"{host}/{generation}"]
+            after = dict(before.outcomes)
+            late = older.get(place, 0)
+            added = {
+                **outcomes,
+                "applied": outcomes.get("applied", 0) - late,
+                "no_effect:older": late,
+            }
+            for outcome, labels in added.items():
+                if labels:
+                    after[outcome] = after.get(outcome, 0) + labels
+            found[before.name] = Labeler(before.id, host, generation, seq or before.seq, after)
+        return found
+
+    async def _adopt_leftovers(self) -> None:
+        """Take over what the former owner committed but did not trim."""
+        position, start = self.owned.position, "-"
+        stream = self.keys.stream(streams.LABELS, SHARD)
+        events = size = 0
+        while position.entries:
+            reply = await self.admin.command(
+                "XRANGE", stream, start, position.entry_id, "COUNT", 1000
+            )
+            entries = [fields[1] for _, fields in reply]
+            if entries:
+                events += codec.gather_labels(entries, {}).events
+                size += sum(map(len, entries))
+            if len(reply) < 1000:
+                break
+            start = streams.id_after(reply[-1][0].decode())
+        if events:
+            self._trimmer.committed(SHARD, position.entry_id, events, size, time.monotonic())
+
+    async def _upkeep(self) -> None:
+        """Check the stream and trim it, in its time."""
+        now = time.monotonic()
+        if now - self._upkept_at < UPKEEP_SECONDS:
+            return
+        self._upkept_at = now
+        held = {SHARD: self.owned.position}
+        mark, facts, _ = await readers.inspect(self.admin, self.keys, streams.LABELS, [SHARD], [])
+        if mark != self.owned.epoch.mark:
+            raise errors.StreamsTorn("the stream of labels is no longer ours")
+        if readers.torn_shards(held, facts, self.owned.position.epoch):
+            await report_torn(self.db, self.sql, self.owned.token)
+            raise errors.StreamsTorn("the stream of labels lost entries")
+        async with postgres.translated_errors():
+            wal = await self.db.fetchrow(self.sql["wal_lsn"])
+        if wal is None:
+            raise errors.InvariantError("a query without FROM returned no row")
+        self._trimmer.observe(trim.parse_lsn(wal["flushed"]), trim.parse_lsn(wal["inserted"]))
+        self.counters.trimmed += await self._trimmer.trim(self.admin, self.owned.epoch.mark, now)
+
+
+async def report_torn(db: asyncpg.Connection[Any], sql: dict[str, str], token: int) -> None:
+    """Have the next session make the stream anew."""
+    async with postgres.translated_errors():
+        await db.execute(sql["label_stream_torn"], token)
