@@ -80,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     streams = commands.add_parser("streams", help="each shard: length, position, lag, owner")
     streams.add_argument("--json", action="store_true", help="for programs")
     streams.set_defaults(call=_streams)
-
+    label = commands.add_parser("label", help="what labelers say of a post, list or account")
+    label.add_argument("uri", metavar="URI", help="an at-uri or a DID")
+    label.add_argument("--json", action="store_true", help="for programs")
+    label.set_defaults(call=_label)
     effective = commands.add_parser("settings", help="effective values and where each came from")
     effective.add_argument("--json", action="store_true", help="for programs")
     effective.set_defaults(call=_show_settings)
@@ -237,6 +240,12 @@ def _read_status(arguments: argparse.Namespace) -> Status:
             await reader.close()
 
     return asyncio.run(read())
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from engine.ops.label_report import run
+
+    return run(_database_settings(arguments), arguments.uri, json=arguments.json)
 
 
 def _show_settings(arguments: argparse.Namespace) -> int:

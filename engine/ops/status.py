@@ -292,6 +292,7 @@ def render_text(status: Status) -> str:
             f"stream {name}: {stream.events} events, {stream.bytes} bytes, "
             f"{late} of {len(stream.shards)} shards with something to index"
         )
+    lines += [line for process in status.processes.values() for line in _labelers(process)]
     for name, process in status.processes.items():
         lines.append(
             f"process {name}: {process.get('state')}, host {process.get('host')}, "
@@ -307,6 +308,17 @@ def render_text(status: Status) -> str:
     lines += backfill_status.lines(status.backfill)
     lines += [f"error: {error}" for error in status.errors]
     return "\n".join(lines)
+
+
+def _labelers(process: Mapping[str, Any]) -> list[str]:
+    """Of the labels role: a line for each host of labelers."""
+    said = process.get("labelers")
+    return [
+        f"labeler {host}: {labeler.get('state')}, "
+        f"received {_or_dash(labeler.get('received_seq'))}, "
+        f"{labeler.get('ops', 0)} labels, {labeler.get('rejected_ops', 0)} rejected"
+        for host, labeler in (said.items() if isinstance(said, dict) else ())
+    ]
 
 
 def _late(process: Mapping[str, Any]) -> dict[str, str]:

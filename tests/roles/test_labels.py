@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from engine import simulate
+from engine.ops import label_report
 from engine.simulate.feed import message
 from engine.simulate.keys import Key
 from engine.simulate.network import MemoryFrames
 from engine.simulate.repository import Plain
-from tests.fix_labels import CID, CTS, LABELS, World, at_work, did, key, settings_for
+from tests.fix_labels import CID, CTS, LABELS, Work, World, at_work, did, key, settings_for
 
 POST = "at://did:plc:alice/app.bsky.feed.post/1"
 
@@ -408,3 +409,43 @@ async def test_a_lost_redis_loses_no_label(database: str, redis_url: str) -> Non
 def test_keys_of_tests_are_of_both_curves() -> None:
     assert {key(0).algorithm, key(1).algorithm} == {"ES256K", "ES256"}
     assert isinstance(key(0), Key)
+
+
+async def test_a_report_says_what_is_known_of_a_subject_and_from_where(
+    database: str, redis_url: str
+) -> None:
+    world = World(2)
+    world.say(world.label(POST, cid=CID), of=0)
+    world.say(world.label(POST, of=1, neg=True, exp="2100-01-01T00:00:00Z"), of=1)
+    world.publish(world.labelers[1].message([world.label(POST, "v" * 129, of=1)]), of=1)
+    insert = "INSERT INTO label VALUES ('did:plc:other', $1, '', 'old', false, $2, NULL)"
+    async with (
+        simulate.serve(world.network) as server,
+        at_work(settings_for(server, database, redis_url)) as work,
+    ):
+        await work.conn.execute(insert, POST, CTS)
+        await work.until("a dead letter", work.letters)
+        await work.until("all of them", async_rows(work, 3))
+        hosts = {did(number): server.url_of(did(number))[7:] for number in range(2)}
+        found = await label_report.report(work.conn, "headrace", POST)
+    assert [(label.src, label.host, label.neg, label.cid) for label in found.labels] == [
+        (did(0), hosts[did(0)], False, CID),
+        (did(1), hosts[did(1)], True, None),
+        ("did:plc:other", None, False, None),
+    ]
+    assert [letter.reason for letter in found.dead_letters] == ["bad_field"]
+    text = label_report.render_text(found).splitlines()
+    assert len(text) == 4
+    assert "takes back 'spam' since" in text[1]
+    assert "until 2100-01-01T00:00:00Z" in text[1]
+    assert "before Headrace came" in text[2]
+    assert label_report.render_json(found).startswith(b"{")
+
+
+def async_rows(work: Work, count: int) -> Callable[[], Awaitable[bool]]:
+    """Whether the table has so many rows, for `Work.until`."""
+
+    async def holds() -> bool:
+        return len(await work.rows()) == count
+
+    return holds
