@@ -51,6 +51,7 @@ bench: setup                   ## decode, repositories, streams and frames to ro
 	$(BIN)/python -m bench.repositories
 	$(BIN)/python -m bench.indexing
 	$(BIN)/python -m bench.latency
+	$(BIN)/python -m bench.backfill_queue
 
 native-test: setup             ## tests of the crate, without an interpreter
 	cd native && cargo test -q --no-default-features

@@ -94,8 +94,7 @@ class ListerSettings(Section, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=60,
-            description="Look at the queue so often. What is fetched in this time must be less "
-            "than `queue_resume`, or those who fetch run dry.",
+            description="Look at the queue at least so often; sooner where it is emptied fast.",
             extra={"unit": "seconds"},
         ),
     ] = 5.0

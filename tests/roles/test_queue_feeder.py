@@ -342,3 +342,20 @@ async def test_chunks_add_up(feeding: Feeding, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         await feeding.feeder.check()
     assert sorted(await feeding.lists.queued()) == names
+
+
+async def test_queue_that_is_emptied_fast_is_looked_at_sooner(feeding: Feeding) -> None:
+    await feeding.add(600, HOSTS)
+    made = await feeding.anew(LISTER_QUEUE_FILL="300", LISTER_QUEUE_RESUME="100")
+    await made.check()
+    assert made.pause_seconds(3600.0) == 300 - 100 / 2  # as if one a second were taken
+    made._checked_at -= 10
+    await feeding.lists.take(150)  # fifteen a second, or nearly
+    await made.check()
+    assert 100 / 15 <= made.pause_seconds(3600.0) < 100 / 10
+    assert made.pause_seconds(5.0) == 5.0
+    await feeding.lists.take(100)
+    await made.check()
+    while await feeding.lists.take(200):
+        await made.check()
+    assert (made.length, made.pause_seconds(5.0)) == (0, 5.0)  # there is no more

@@ -37,6 +37,10 @@ LOOK_SECONDS = 600.0
 """Between two comparisons of queue and table where nothing hints at a loss."""
 
 
+SHORTEST_PAUSE_SECONDS = 0.25
+"""Between two looks, however fast the queue is emptied."""
+
+
 @dataclass
 class Counters:
     """What the feeder did since the start of the process."""
@@ -72,6 +76,8 @@ class Feeder:
         self._counters = counters
         self.is_filling = True
         self.length = 0
+        self._checked_at = 0.0  # when the length was last seen
+        self._taken_a_second = 0.0  # since the look before
         self._looked_at = float("-inf")
         self._suspects: dict[str, Any] = {}  # DID -> since when it is queued, at the last look
         self._hosts: deque[str] = deque()
@@ -85,7 +91,10 @@ class Feeder:
         Raises:
             StoreError: a store failed; the queue may hold less than the table says.
         """
+        before, since = self.length, self._checked_at
         await self._repair()
+        now = time.monotonic()
+        self._taken_a_second = max(0, before - self.length) / max(0.001, now - since)
         if self.length >= self._fill:
             self._turn(filling=False)
         elif self.length <= self._resume:
@@ -96,6 +105,14 @@ class Feeder:
             pass
         if self.length >= self._fill:
             self._turn(filling=False)
+        self._checked_at = time.monotonic()
+
+    def pause_seconds(self, longest: float) -> float:
+        """When to look again: before the queue is half as short as where it is filled again."""
+        if self.length <= self._resume:  # all that is needed is in it
+            return longest
+        soon = (self.length - self._resume / 2) / max(1.0, self._taken_a_second)
+        return min(longest, max(SHORTEST_PAUSE_SECONDS, soon))
 
     def _turn(self, *, filling: bool) -> None:
         if filling != self.is_filling:

@@ -118,7 +118,8 @@ class Lead:
         while True:
             await feeder.check()
             self.leading.queue_length = feeder.length
-            await asyncio.sleep(self._settings.lister.queue_check_seconds)
+            longest = self._settings.lister.queue_check_seconds
+            await asyncio.sleep(feeder.pause_seconds(longest))
 
     async def _name_hosts(self, relay: str) -> None:
         """Ask a relay which hosts there are, again and again."""
