@@ -245,7 +245,8 @@ def _read_status(arguments: argparse.Namespace) -> Status:
 def _label(arguments: argparse.Namespace) -> int:
     from engine.ops.label_report import run
 
-    return run(_database_settings(arguments), arguments.uri, json=arguments.json)
+    settings = cli_backfill.database_settings(arguments)
+    return run(settings, arguments.uri, json=arguments.json)
 
 
 def _show_settings(arguments: argparse.Namespace) -> int:
