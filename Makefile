@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# Of `make test`: how many processes; each has servers of its own.
+# Of `make test` and `make exact`: how many processes; each has servers of its own.
 TEST_WORKERS ?= 2
 
 # Of `make fuzz`: how long each target runs, and which of them.
@@ -41,7 +41,7 @@ test: setup native-test        ## all tests, against servers started from wheels
 	$(BIN)/pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile
 
 exact: setup                   ## the whole matrix of exactness: both recorded networks, cuts, repeats, kills, orders
-	$(BIN)/pytest -q tests/exact tests/system/test_crash_points.py
+	$(BIN)/pytest -q tests/exact tests/system/test_crash_points.py -n $(TEST_WORKERS) --dist load
 
 faults: setup                  ## the tests that take long: kills, take-overs, stores away, bad relays
 	$(BIN)/pytest -q -m slow --ignore=tests/exact

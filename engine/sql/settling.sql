@@ -3,27 +3,29 @@
 
 -- name: settling_look
 -- Say since when what we have not committed was looked up ($3; NULL: nothing is, so from now on).
--- $1 shards; $2 tokens. The clock: what is looked up from now on is not older.
+-- $1 shards; $2 tokens. Where the log is: what is looked up from now on is not older. Each time
+-- this writes, so the log goes on.
 WITH said AS (
-    UPDATE {state}.shard AS s SET looked_at = coalesce($3::timestamptz, clock_timestamp())
+    UPDATE {state}.shard AS s SET looked_at = coalesce($3::text::pg_lsn, pg_current_wal_insert_lsn())
     FROM unnest($1::int[], $2::bigint[]) AS mine (shard, token)
     WHERE s.shard = mine.shard AND s.token = mine.token
 )
-SELECT clock_timestamp();
+SELECT pg_current_wal_insert_lsn()::text;
 
 -- name: settling_read
--- What is unsettled of these shards, the oldest first, and a time not before it could be seen.
+-- What is unsettled of these shards, the oldest first, and where the log is: not before the place at
+-- which it could first be seen.
 -- $1 shards; $2 how many.
-SELECT id, uri, invalid, clock_timestamp() AS seen_at
+SELECT id, uri, invalid, pg_current_wal_insert_lsn()::text AS seen_at
 FROM {state}.unsettled
 WHERE shard = ANY($1::int[])
 ORDER BY id
 LIMIT $2;
 
 -- name: settling_is_over
--- Whether all that others have not committed was looked up after a time. $1 our shards; $2 when.
--- Who has no backend any more commits nothing.
-SELECT coalesce(bool_and(s.looked_at > $2::timestamptz), true)
+-- Whether all that others have not committed was looked up later than that. $1 our shards; $2 where
+-- the log was. Who has no backend any more commits nothing.
+SELECT coalesce(bool_and(coalesce(s.looked_at > $2::text::pg_lsn, false)), true)
 FROM {state}.shard s
 JOIN pg_stat_activity a ON a.pid = s.backend_pid AND a.backend_start = s.backend_start
 WHERE s.shard <> ALL($1::int[]);

@@ -19,7 +19,8 @@ WHERE pid = $1 AND backend_start = $2;
 -- name: shard_claim
 -- Take shards whose token is still the one that was looked at.
 UPDATE {state}.shard s
-SET token = s.token + 1, owner = $3, renewed_at = now(), looked_at = now(), backend_pid = pg_backend_pid(),
+SET token = s.token + 1, owner = $3, renewed_at = now(), backend_pid = pg_backend_pid(),
+    looked_at = pg_current_wal_insert_lsn(),
     backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
 FROM unnest($1::int[], $2::bigint[]) AS seen (shard, token)
 WHERE s.shard = seen.shard AND s.token = seen.token

@@ -18,7 +18,7 @@ from tests.system import accounts
 from tests.system.deployment import deployed, settle
 from tests.system.golden import differences, judge
 
-pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(300)]
 
 TINY, LARGE = "1", "1000000"
 """Entries of a batch: one of each shard, or all that fits into its bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,7 +52,7 @@ class Owner(Indexer):
     async def write(self) -> None:
         await self._writer.write(self.decoded, self.changes)
 
-    async def turn(self, since: datetime.datetime | None = None) -> int:
+    async def turn(self, since: str | None = None) -> int:
         """A turn of the settler, whenever the last one was."""
         self.settler._worked_at = float("-inf")
         return await self.settler.work(since)
@@ -229,6 +228,7 @@ async def test_an_owner_without_a_backend_is_not_waited_for(
     assert await conn.fetchval("SELECT count(*) FROM headrace.unsettled") == 1, "alice said nothing"
     await alice._writer.conn.close()
     while await conn.fetchval("SELECT count(*) FROM headrace.unsettled"):
+        await carol.turn()
         await bob.turn()
 
 

@@ -24,7 +24,6 @@ from engine.roles.indexer import trim
 from engine.roles.indexer.stages import Stage, Stages
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Awaitable, Callable
 
     import asyncpg
@@ -251,11 +250,11 @@ class Session:
                 await self.lease.renew()
             self._renewed_at = now
 
-    async def _upkeep(self, since: datetime.datetime | None) -> bool:
+    async def _upkeep(self, since: str | None) -> bool:
         """Renew, settle, check the streams, write quiet seqs, trim, delete: each in its time.
 
         Whether something was settled or deleted: what was looked up before may be no more. That was
-        not before ``since``, by the database's clock; None if nothing was looked up.
+        not before ``since``, a place in the log; None if nothing was looked up.
         """
         await self._renew()
         has_settled = await self.settler.work(since, self._renew)

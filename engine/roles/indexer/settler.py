@@ -6,9 +6,10 @@ A note is settled when every other owner has said that whatever it has not commi
 after the note could be seen: from then on either of the two saw the other, or both are seen here.
 What has come by then is judged as if it were late just now; what has not will find what named it.
 
-An owner says so on its shard rows by the database's clock, at every turn; for one whose backend is
-gone nobody waits, and one that is frozen is waited for until its shards are taken over. An owner of
-all shards notes nothing and waits for nobody.
+An owner says so on its shard rows, at every turn. Times are places in the database's log, which,
+other than a clock, never goes back. For one whose backend is gone nobody waits; one that is frozen
+is waited for until its shards are taken over. An owner of all shards notes nothing and waits for
+nobody.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from engine.roles.indexer import copies
 from engine.roles.indexer.looker import learn
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Awaitable, Callable
 
     from engine.collections.statements import Statements
@@ -59,15 +59,15 @@ class Settler:
     """Of ``settling.sql``."""
     clock: Callable[[], float]
     """Unix seconds; what is settled is judged by its own times."""
-    looked: datetime.datetime | None = None
-    """By the database's clock, not after anything that is looked up from now on."""
+    looked: str | None = None
+    """Where the log was, not later than anything that is looked up from now on."""
     _waiting: list[asyncpg.Record] = field(default_factory=list)
     _is_done: bool = False
     _worked_at: float = float("-inf")
 
     async def work(
         self,
-        since: datetime.datetime | None = None,
+        since: str | None = None,
         renew: Callable[[], Awaitable[None]] | None = None,
     ) -> int:
         """A turn, if it is time: say how far we are, settle what is ripe; how much was.
@@ -97,7 +97,7 @@ class Settler:
             waiting, self._waiting = self._waiting, []
             return await self._settle(waiting, renew)
 
-    async def say(self, since: datetime.datetime | None = None) -> None:
+    async def say(self, since: str | None = None) -> None:
         """Tell the others since when what we have not committed was looked up (None: nothing is).
 
         Driver errors pass through.

@@ -9,5 +9,5 @@ CREATE TABLE unsettled (
 );
 CREATE INDEX unsettled_shard ON unsettled (shard, id);
 
--- No batch of this owner that is not committed was looked up before.
-ALTER TABLE shard ADD COLUMN looked_at timestamptz;
+-- No batch of this owner that is not committed was looked up before the log was here.
+ALTER TABLE shard ADD COLUMN looked_at pg_lsn;
