@@ -125,7 +125,6 @@ async def test_a_whole_deployment(database: str, redis_url: str) -> None:
     assert code == 0, log
     assert line.endswith("processes=firehose,lister/0,labels,indexer/0\n")
     assert log.count("BACKFILLER_CONSUMER: without effect") == 1
-    assert log.count("BACKFILLER_MAX_RETRIES: not used by this version") == 1
 
 
 async def test_a_role_that_the_modes_leave_out_is_run_and_named(
