@@ -1,6 +1,7 @@
 //! The fold as a pure function: batches written down, their net effect read back.
 
 mod accounts;
+mod carry;
 mod dids;
 mod front;
 mod late;
