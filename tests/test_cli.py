@@ -38,7 +38,6 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["up", "--roles", "firehose,miller"], "'miller' is no role"),
-        (["run", "backfiller"], "this version has no role backfiller"),
         (["run", "indexer", "--slot", "-1"], "slots count from 0"),
         (["--config", "/nowhere.toml", "status"], "/nowhere.toml: No such file"),
     ],

@@ -55,9 +55,12 @@ HONOURED = {
 MAPPED = {
     "RUST_LOG": ("log_level", "firehose=debug,lister=debug,labels=debug"),
     "INGESTER_LABELER_HOSTS": ("labels.labelers", ("wss://mod.bsky.app",)),
-    "INGESTER_MODE": ("roles", ("firehose", "labels", "indexer", "identity")),
-    "INDEXER_MODE": ("roles", ("firehose", "lister", "labels", "indexer", "identity")),
-    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "lister", "labels", "indexer")),
+    "INGESTER_MODE": ("roles", ("firehose", "backfiller", "labels", "indexer", "identity")),
+    "INDEXER_MODE": (
+        "roles",
+        ("firehose", "lister", "backfiller", "labels", "indexer", "identity"),
+    ),
+    "ENABLE_DID_RESOLUTION": ("roles", ("firehose", "lister", "backfiller", "labels", "indexer")),
 }
 
 
@@ -114,19 +117,19 @@ def test_all_of_them_together_are_accepted_and_named_once() -> None:
     assert len(named) == len(set(named))
     silent = {variable.name for variable in predecessor.TABLE if variable.fate == Fate.HONOURED}
     assert set(named) == predecessor.NAMES - silent
-    assert loaded.settings.roles == ("firehose", "indexer")
+    assert loaded.settings.roles == ("firehose", "backfiller", "indexer")
     assert loaded.sources["roles"] == "INGESTER_MODE and INDEXER_MODE and ENABLE_DID_RESOLUTION"
 
 
 @pytest.mark.parametrize(
     ("ingester", "indexer", "resolution", "roles"),
     [
-        ("all", "", "", "firehose,lister,labels,indexer,identity"),
-        ("", "all", "true", "firehose,lister,labels,indexer,identity"),
-        ("backfill", "", "", "lister,labels,indexer,identity"),
-        ("labeler", "stream", "false", "labels,indexer"),
-        ("firehose", "label", "True", "firehose,labels"),
-        ("firehose", "label", "true", "firehose,labels,identity"),
+        ("all", "", "", "firehose,lister,backfiller,labels,indexer,identity"),
+        ("", "all", "true", "firehose,lister,backfiller,labels,indexer,identity"),
+        ("backfill", "", "", "lister,backfiller,labels,indexer,identity"),
+        ("labeler", "stream", "false", "backfiller,labels,indexer"),
+        ("firehose", "label", "True", "firehose,backfiller,labels"),
+        ("firehose", "label", "true", "firehose,backfiller,labels,identity"),
     ],
 )
 def test_modes_choose_roles(ingester: str, indexer: str, resolution: str, roles: str) -> None:
@@ -147,6 +150,12 @@ def test_modes_choose_roles(ingester: str, indexer: str, resolution: str, roles:
 def test_modes_that_choose_nothing_are_refused(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="|".join(environ)):
         load(**environ)
+
+
+def test_modes_that_leave_nothing_to_run_are_refused() -> None:
+    environ = {"INGESTER_MODE": "labeler", "INDEXER_MODE": "stream"}
+    with pytest.raises(SettingsError, match="leave no role"):
+        predecessor.mapped(environ, ("firehose",))
 
 
 def test_our_own_variable_wins_over_what_is_mapped() -> None:

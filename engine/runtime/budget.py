@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from engine import log, sql
 from engine.adapters import postgres
 from engine.errors import InvariantError, SettingsError
-from engine.roles import identity, lister
+from engine.roles import backfiller, identity, lister
 from engine.runtime import services
 from engine.runtime.plan import ALONE, ProcessSpec
 from engine.settings import Settings, advice
@@ -27,6 +27,7 @@ WORKING: dict[str, Callable[[Settings], int]] = {
     # One that looks for torn streams; each relay one whenever it begins anew.
     "firehose": lambda settings: 1 + len(settings.ingester.relay_hosts),
     "lister": lambda settings: lister.CONNECTIONS,
+    "backfiller": lambda settings: backfiller.CONNECTIONS,
     # One that writes, one that finds labelers and where to begin.
     "labels": lambda settings: 2,
     "indexer": lambda settings: 2,

@@ -60,7 +60,12 @@ def _environ(served: dict[str, str], data_dir: Path) -> dict[str, str]:
     """Our environment, without the settings of another deployment."""
     ours = settings_module.variables()
     rest = {name: value for name, value in os.environ.items() if name not in ours}
-    demo = {"DATA_DIR": str(data_dir), "METRICS_PORT": "0", "LOG_LEVEL": "warning"}
+    demo = {
+        "DATA_DIR": str(data_dir),
+        "METRICS_PORT": "0",
+        "LOG_LEVEL": "warning",
+        "ROLES": "firehose,indexer,identity",  # its relay still has everything: nothing to fetch
+    }
     return rest | served | demo
 
 

@@ -22,7 +22,6 @@ class Fate(StrEnum):
     HONOURED = "honoured"  # a setting of ours has its name and its meaning
     MAPPED = "mapped"
     WITHOUT_EFFECT = "without effect"
-    LATER = "not used by this version"
 
 
 class Variable(Struct, frozen=True):
@@ -34,7 +33,7 @@ class Variable(Struct, frozen=True):
     reason: str  # in the voice of a log line, ends without a full stop
 
 
-_H, _M, _N, _L = Fate.HONOURED, Fate.MAPPED, Fate.WITHOUT_EFFECT, Fate.LATER
+_H, _M, _N = Fate.HONOURED, Fate.MAPPED, Fate.WITHOUT_EFFECT
 _NO_GROUPS = "there are no consumer groups: a shard has one owner, and its position is in Postgres"
 _FIXED_NAME = "the names of streams are fixed; REDIS_KEY_PREFIX tells deployments apart"
 

@@ -22,7 +22,7 @@ from engine.settings.section import MIB, Section
 ROLES = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
 """Every role there will be; the order in which processes start."""
 
-BUILT = ("firehose", "lister", "labels", "indexer", "identity")
+BUILT = ("firehose", "lister", "backfiller", "labels", "indexer", "identity")
 """The roles that this version has."""
 
 

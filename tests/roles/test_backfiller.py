@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from engine.core import streams, wire
@@ -63,6 +64,8 @@ async def test_many_repositories_all_come_once(scene: Scene) -> None:
         await scene.drained()
         await scene.until("SELECT count(*) = 300 FROM headrace.repo WHERE outcome = 'ok'")
         assert role._counts()["fetched"] == 300
+        told = orjson.loads(orjson.dumps(role.report()))
+        assert told["counters"]["outcomes"] == {"ok": 300}
     closings = [entry for entry in await scene.appended() if isinstance(entry, wire.Closing)]
     assert len(closings) == 300
     assert set(scene.server.asked.values()) == {1}

@@ -85,7 +85,7 @@ async def test_ingester(database: str, redis_url: str) -> None:
 
         await until(appended)
     assert log.count("INGESTER_LABELER_HOSTS: read as LABELS_LABELERS=wss://mod.bsky.app") == 1
-    assert "INGESTER_MODE: read as ROLES=firehose,lister,labels,indexer,identity" in log
+    assert "INGESTER_MODE: read as ROLES=firehose,lister,backfiller,labels,indexer,identity" in log
     assert "RUST_LOG: read as LOG_LEVEL=firehose=info" in log
     assert "not among those of the settings" not in log
 
@@ -123,8 +123,9 @@ async def test_a_whole_deployment(database: str, redis_url: str) -> None:
             up.process.kill()
         up.process.communicate()
     assert code == 0, log
-    assert line.endswith("processes=firehose,lister/0,labels,indexer/0\n")
+    assert line.endswith("processes=firehose,lister/0,backfiller/0,labels,indexer/0\n")
     assert log.count("BACKFILLER_CONSUMER: without effect") == 1
+    assert "BACKFILLER_MAX_RETRIES" not in log
 
 
 async def test_a_role_that_the_modes_leave_out_is_run_and_named(

@@ -135,6 +135,8 @@ class Deployment(Process):
             "METRICS_PORT": str(self.port),
             "METRICS_HOST": "127.0.0.1",
             "DATA_DIR": str(log.parent / "data"),
+            # Nothing is fetched where a test is about live events.
+            "ROLES": "firehose,indexer,identity",
             **(extra or {}),
         }
         super().__init__(("up", *arguments), environment, log)

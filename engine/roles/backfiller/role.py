@@ -89,7 +89,7 @@ class BackfillerRole(KeepTrying):
         """What the heartbeat tells: state, what is in hand, counters since the start."""
         session, appender = self._working, self._appender
         counters = dataclasses.asdict(self._counters)
-        counters["outcomes"] = dict(self._counters.outcomes)
+        counters["outcomes"] = {str(name): n for name, n in self._counters.outcomes.items()}
         return {
             "state": self._state,
             "in_hand": len(session.jobs) if session else 0,

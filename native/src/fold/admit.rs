@@ -153,10 +153,13 @@ fn relay_of<'a>(entry: &Entry<'a>) -> (&'a str, i64) {
     }
 }
 
+/// What is of no relay has generation 0 and no seq: it is never a repetition.
 fn seq_of(entry: &Entry<'_>) -> Option<i64> {
     match entry {
         Entry::RejectedFrame(frame) => frame.seq,
-        _ => origin_of(entry).map(|origin| origin.seq),
+        _ => origin_of(entry)
+            .filter(|origin| origin.generation > 0)
+            .map(|origin| origin.seq),
     }
 }
 
