@@ -28,7 +28,10 @@ def test_settings_tell_value_and_source(tmp_path: Path) -> None:
     lines = settings_report.render_text(loaded).splitlines()
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
     assert rows["SHARD_COUNT"] == ["4", f"file {path}"]
-    assert rows["ROLES"] == ["firehose,indexer,identity", "INGESTER_MODE"]
+    assert rows["ROLES"] == [
+        "firehose,backfiller,labels,indexer,identity",
+        "INGESTER_MODE",
+    ]
     assert rows["LOG_LEVEL"] == ["warning", "RUST_LOG"]
     assert rows["METRICS_PORT"] == ["4100", "default"]
     assert rows["NETWORK_ALLOW_PRIVATE"] == ["false", "default"]
@@ -108,9 +111,11 @@ def test_streams_command(
     monkeypatch.setenv("REDIS_URL", redis_url)
     assert cli.main(["streams"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 16 + 1
+    assert len(lines) == 1 + 2 * (16 + 1), "live and fetched, each shard and the sum"
     assert lines[0].split()[:3] == ["source", "shard", "events"]
     assert cli.main(["streams", "--json"]) == 0
-    shards = orjson.loads(capsys.readouterr().out)["streams"]["firehose_live"]["shards"]
-    assert len(shards) == 16
-    assert all(shard["progress_seconds"] >= 0 for shard in shards.values())
+    streams = orjson.loads(capsys.readouterr().out)["streams"]
+    assert set(streams) == {"firehose_live", "firehose_backfill"}
+    for stream in streams.values():
+        assert len(stream["shards"]) == 16
+        assert all(shard["progress_seconds"] >= 0 for shard in stream["shards"].values())
