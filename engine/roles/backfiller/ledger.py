@@ -91,6 +91,17 @@ class Ledger:
         """
         return await self.ending.submit(end)
 
+    async def end_all(self) -> None:
+        """Store what waits, after whoever stored it was cancelled; committed on return.
+
+        Raises:
+            StoreError: Postgres failed.
+        """
+        async with postgres.translated_errors():
+            if self.ends.is_in_transaction():  # cancelled while it began: nobody else ends it
+                await self.ends.execute("ROLLBACK")
+        await self.ending.flush()
+
     async def _begin(self, dids: Sequence[str]) -> list[Begun | None]:
         wanted = sorted(set(dids))
         async with self._begins_free, postgres.translated_errors():

@@ -129,7 +129,7 @@ class Session:
             raise self._failure
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await ledger.ending.flush()
+                await ledger.end_all()
                 await self.queue.leave(self._entries)
         except (TimeoutError, StoreError) as error:
             # Nothing is lost: it is taken over a little later.

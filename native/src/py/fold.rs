@@ -126,6 +126,7 @@ impl Fetched {
     }
 
     #[pyo3(signature = (*, before=None))]
+    #[allow(clippy::needless_pass_by_value)] // as Python hands it over
     fn blocked(&self, before: Option<PyRef<'_, Changes>>) -> bool {
         let carry = before.as_ref().map(|changes| &*changes.carry);
         self.slices.is_blocked(carry)
