@@ -242,6 +242,11 @@ impl Wanted<'_> {
             return;
         };
         let known = self.known;
+        // These posts tell again, even if nothing else of the batch tells anything.
+        let were_mutes_asked = known.all_mutes || !known.mutes.is_empty();
+        if !were_mutes_asked && known.late.after(first).next().is_some() {
+            self.once.push("lookup_some_mutes");
+        }
         for late in known.late.after(first) {
             let (uri, _, _, parent, root, ..) = &late.post;
             self.add("lookup_texts", uri);

@@ -84,9 +84,6 @@ impl Wanted<'_> {
                 _ => {}
             }
         }
-        if !known.settling.is_empty() {
-            self.once.push("lookup_some_mutes");
-        }
     }
 
     /// Where others write as well, what is judged again is locked before anything is read that it

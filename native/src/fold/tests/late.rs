@@ -150,3 +150,61 @@ fn a_reply_of_the_same_batch_is_judged_before_it_is_written() {
     let told = super::copied(&changes, "notification");
     assert_eq!(told.len(), 1);
 }
+
+#[test]
+fn a_late_post_tells_nobody_who_mutes_its_thread() {
+    let mutes = format!(r#"[["did:plc:x","{X}"]]"#);
+    let mut log = Log::new();
+    log.time = EARLY.into();
+    // Alone it tells nobody anything.
+    log.write("did:plc:x", &[('+', POST, &post(""))]);
+    let answers = [
+        ("lookup_latest", "[[1704067202000]]"),
+        ("lookup_post_tree", &*tree()),
+        ("lookup_thread", &*reply(LATE)),
+        ("lookup_texts", &*format!(r#"[["{Q}",{:?}]]"#, post(X))),
+        ("lookup_some_mutes", &*mutes),
+    ];
+    let (asked, changes) = run(log, &answers);
+    assert!(asked.iter().any(|name| name == "lookup_some_mutes"));
+    assert!(statement(&changes, "judge_replies").is_some());
+    assert!(super::copied(&changes, "notification").is_empty());
+}
+
+#[test]
+fn a_late_gate_tells_nobody_who_mutes_its_thread() {
+    // The reply quotes what it answers: with the quote's notice gone, the answer's has its place.
+    let quote = format!(r#""embed":{{"$type":"app.bsky.embed.record","record":{{"uri":"{X}"}}}}"#);
+    let text = post(X).replace(r#""text":"""#, &format!(r#""text":"",{quote}"#));
+    let gate = format!(
+        r#"{{"$type":"app.bsky.feed.postgate","post":"{X}","createdAt":"{EARLY}",
+            "embeddingRules":[{{"$type":"app.bsky.feed.postgate#disableRule"}}]}}"#
+    );
+    let told = |mutes: &str| {
+        let mut log = Log::new();
+        log.time = EARLY.into();
+        log.write(
+            "did:plc:x",
+            &[('+', "app.bsky.feed.postgate/1", gate.as_str())],
+        );
+        let row = r#""c","2024-01-01T00:00:01.000Z""#;
+        let reply = format!(r#"["{Q}",{row},"{X}","{X}",null,null,null,"{LATE}"]"#);
+        let above = format!(r#"[["{X}",{row},null,null,null,null]]"#);
+        let answers = [
+            ("lookup_latest", "[[1704067202000]]"),
+            ("lookup_quoting", &*format!(r#"[["{X}","c",{reply}]]"#)),
+            ("lookup_texts", &*format!(r#"[["{Q}",{text:?}]]"#)),
+            ("lookup_post_chain", &*above),
+            (
+                "lookup_told",
+                &*format!(r#"[["7","{Q}","did:plc:x","quote","{X}"]]"#),
+            ),
+            ("lookup_some_mutes", mutes),
+        ];
+        let (_, changes) = run(log, &answers);
+        assert_eq!(statement(&changes, "delete_told").unwrap(), [r#"{"7"}"#]);
+        super::copied(&changes, "notification").len()
+    };
+    assert_eq!(told("[]"), 1);
+    assert_eq!(told(&format!(r#"[["did:plc:x","{X}"]]"#)), 0);
+}
