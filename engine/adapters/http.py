@@ -216,7 +216,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > limit:
-            raise UpstreamError(f"an answer of more than {limit} bytes")
+            raise TooLarge(f"an answer of more than {limit} bytes")
     return bytes(body)
 
 

@@ -34,7 +34,6 @@ class Spool:
         self.body_bytes = body_bytes
         self.all_bytes = all_bytes
         self.in_memory = 0
-        self.files = 0  # made since the start
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -53,7 +52,6 @@ class Spool:
             handle, name = tempfile.mkstemp(dir=self._folder)
         except OSError as error:
             raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
-        self.files += 1
         return os.fdopen(handle, "wb", buffering=0), Path(name)
 
     def close(self) -> None:

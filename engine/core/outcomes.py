@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from engine.core import hosts, identity
+from engine.core import codec, hosts, identity, listing
 
 
 class Outcome(StrEnum):
@@ -144,17 +144,10 @@ def _retry_after(text: str | None, wall_clock: float) -> float | None:
     return _bounded(seconds)
 
 
-_TID = "234567abcdefghijklmnopqrstuvwxyz"
-
-AHEAD_SECONDS = 300.0
+AHEAD_SECONDS = listing.FUTURE_SECONDS
 """A rev that is further ahead of the clock is no rev: live commits with it are rejected, too."""
 
 
 def is_ahead(rev: str, wall_clock: float) -> bool:
     """Whether a rev is of a time that has not come, or no TID at all."""
-    if len(rev) != 13 or rev[0] not in _TID[:16] or any(letter not in _TID for letter in rev):
-        return True
-    value = 0
-    for letter in rev:
-        value = value << 5 | _TID.index(letter)
-    return (value >> 10) / 1e6 > wall_clock + AHEAD_SECONDS
+    return not codec.check_syntax("tid", rev) or rev > listing.tid_at(wall_clock + AHEAD_SECONDS)

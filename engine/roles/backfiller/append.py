@@ -28,7 +28,9 @@ from typing import Any
 from engine import log
 from engine.adapters import resp
 from engine.core import streams
-from engine.errors import StoreError, StoreUnavailable, StreamsTorn
+from engine.errors import StoreError, StreamsTorn
+from engine.roles.firehose.append import StoreFull, refusal
+from engine.roles.firehose.backpressure import RESUME_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +39,6 @@ APPEND_SECONDS = 30.0
 
 POLL_SECONDS = 0.5
 """Between two looks at streams that are full."""
-
-RESUME_SHARE = 0.9
-"""Appending begins again below this share of the marks."""
 
 APPEND_BYTES = 4 << 20
 """Entries in one transaction; a larger one goes alone. Redis answers nobody else meanwhile."""
@@ -274,7 +273,9 @@ class Appender:
         )
         queued, result = replies[: len(commands) - 1], replies[len(commands) - 1]
         if isinstance(result, resp.ReplyError):
-            self._refused(queued, result)
+            error = refusal(queued, result)
+            if not isinstance(error, StoreFull):
+                raise error
             self._read_look(replies[-_TAIL_REPLIES + 1 :])
             return False
         if result is None:
@@ -305,13 +306,6 @@ class Appender:
             commands.append(resp.pack("XDEL", done.key, done.entry_id))
         commands.append(resp.pack("EXEC"))
         return commands
-
-    def _refused(self, queued: Sequence[Any], result: resp.ReplyError) -> None:
-        """Raise, unless Redis was only full: nothing of the transaction was executed."""
-        causes = [reply for reply in queued if isinstance(reply, resp.ReplyError)]
-        cause = causes[0] if causes else result
-        if "OOM" not in (cause.code, result.code) and "OOM" not in str(result):
-            raise StoreUnavailable(f"Redis refuses an append: {cause}") from cause
 
     def _fail(self, error: BaseException) -> None:
         """Give everybody who waits an exception of their own."""

@@ -58,7 +58,6 @@ class Queue:
         self._consumer = consumer
         self._own: str | None = "0"  # where our own pending entries go on; None: all were read
         self._claim_from = "0-0"
-        self.phantoms = 0  # entries that were deleted while they were somebody's
 
     async def prepare(self) -> None:
         """Make the group where it is missing; not otherwise, for a full Redis refuses that."""
@@ -98,7 +97,6 @@ class Queue:
         self._own = found[-1].entry_id if found else None
         gone = [item.entry_id for item in found if not item.raw]
         if gone:
-            self.phantoms += len(gone)
             await self.finish(gone)
         return await self._counted([item for item in found if item.raw])
 
@@ -128,9 +126,8 @@ class Queue:
         if isinstance(reply, resp.ReplyError) and reply.code == "NOGROUP":
             await self.prepare()
             return []
-        following, entries, *deleted = self._redis.checked(reply)
+        following, entries, *_ = self._redis.checked(reply)
         self._claim_from = following.decode()
-        self.phantoms += len(deleted[0]) if deleted else 0
         return await self._counted([_item(entry) for entry in entries])
 
     @property
@@ -152,16 +149,15 @@ class Queue:
         """These are done with, whatever became of them: that must be stored already."""
         if not entry_ids:
             return
-        command = b"".join((resp.pack("MULTI"), self.finishing(entry_ids), resp.pack("EXEC")))
-        replies = await self._redis.execute(command, 4)
+        commands = (
+            resp.pack("MULTI"),
+            resp.pack("XACK", self._key, streams.QUEUE_GROUP, *entry_ids),
+            resp.pack("XDEL", self._key, *entry_ids),
+            resp.pack("EXEC"),
+        )
+        replies = await self._redis.execute(b"".join(commands), len(commands))
         for reply in replies:
             self._redis.checked(reply)
-
-    def finishing(self, entry_ids: Sequence[str]) -> bytes:
-        """The two commands of ``finish``, for a MULTI of somebody else."""
-        return resp.pack("XACK", self._key, streams.QUEUE_GROUP, *entry_ids) + resp.pack(
-            "XDEL", self._key, *entry_ids
-        )
 
     async def leave(self, entry_ids: Iterable[str]) -> None:
         """We stop: what we hold may be taken at once; with nothing pending our name goes too."""
@@ -175,10 +171,6 @@ class Queue:
             )
             if not isinstance(reply, resp.ReplyError):
                 self._redis.checked(reply)
-
-    async def length(self) -> int:
-        """Entries in the queue, those in hand too."""
-        return int(await self._redis.command("XLEN", self._key))
 
     async def _claim_again(self, entry_ids: Sequence[str], idle_ms: int) -> None:
         command = resp.pack(

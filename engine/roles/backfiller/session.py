@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from engine import failpoints, log
 from engine.core import hosts as scheduling
 from engine.core import outcomes
@@ -296,15 +298,7 @@ class Session:
             return
         if fetched.entry_id is not None:
             self._forget(job, (fetched.entry_id,))
-        end = End(
-            did=end.did,
-            fetch_id=end.fetch_id,
-            outcome=end.outcome,
-            host=end.host,
-            fetched=True,
-            records=fetched.records,
-            data=fetched.data,
-        )
+        end = msgspec.structs.replace(end, fetched=True, records=fetched.records, data=fetched.data)
         assert end.fetch_id is not None
         self.owed[end.fetch_id] = end
         await self._finish(job, end)

@@ -159,7 +159,7 @@ class Appender:
             ) from error
         queued, result = replies[:-_TAIL_REPLIES], replies[-_TAIL_REPLIES]
         if isinstance(result, resp.ReplyError):
-            raise _refusal(queued, result)
+            raise refusal(queued, result)
         if result is None:
             raise StreamsTorn("the streams were made anew or lost before an append")
         for reply in result[: sent.batch.entries_count]:
@@ -181,7 +181,7 @@ class Appender:
         self.bytes = sum(map(int, size))
 
 
-def _refusal(queued: Sequence[Any], result: resp.ReplyError) -> StoreError:
+def refusal(queued: Sequence[Any], result: resp.ReplyError) -> StoreError:
     """What a refused transaction means; nothing of it was executed."""
     causes = [reply for reply in queued if isinstance(reply, resp.ReplyError)]
     cause = causes[0] if causes else result

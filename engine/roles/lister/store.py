@@ -233,12 +233,10 @@ class Store:
         async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
             await conn.execute(self._sql["relay_named"], relay)
 
-    async def keep_census(self) -> float:
-        """Count everything and keep the counts; the seconds that it took."""
-        began = time.monotonic()
+    async def keep_census(self) -> None:
+        """Count everything and keep the counts."""
         async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
             await conn.execute(self._sql["census_keep"])
-        return time.monotonic() - began
 
     async def _transaction(self, write: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
         for attempt in range(REPLAYS):
