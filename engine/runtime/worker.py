@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Protocol
@@ -43,6 +44,12 @@ ROLE_STOP_SECONDS = STOP_SECONDS - 0.5
 
 ECHO_SECONDS = 0.5
 """Signals within this time are one: ``timeout`` sends to its process and to the group."""
+
+THREADS = 8
+"""For work beside the loop; the crate's calls let the interpreter go."""
+
+THREAD_NICE = 10
+"""How far they stand back: the loop feeds Postgres, whose time is the dearer one."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -117,6 +124,9 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
 
 
 async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
+    asyncio.get_running_loop().set_default_executor(
+        ThreadPoolExecutor(THREADS, thread_name_prefix="beside", initializer=_stand_back)
+    )
     stop = asyncio.Event()
     reason = _stop_on_signals(stop)
     ready = asyncio.ensure_future(services.wait_ready(settings, spec.shared_name, tells=alone))
@@ -138,6 +148,12 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
         return 1
     logger.info("stopped %s", log.fields(reason=reason()))
     return 0
+
+
+def _stand_back() -> None:
+    """Let this thread wait where the loop could run; they share one core."""
+    if sys.platform == "linux":  # elsewhere the number is a process'
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICE)
 
 
 def _heartbeat(
