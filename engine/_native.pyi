@@ -134,7 +134,6 @@ class Batch:
         trusting: bool,
         before: Changes | None = None,
         together: bool = False,
-        locking: bool = False,
         settling: list[tuple[str, str]] = ...,
     ) -> Known: ...
     def fold(self, known: Known, voided: list[tuple[int, str]]) -> Changes: ...

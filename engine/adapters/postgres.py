@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -121,6 +121,18 @@ def _of_lost_connection(error: BaseException) -> errors.StoreUnavailable | None:
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return errors.StoreUnavailable("Postgres: the connection was lost")
     return None
+
+
+def array_literal(texts: Iterable[str | None]) -> str:
+    """An array of text as Postgres reads it: ``($1::text)::text[]`` in a statement."""
+    return "{" + ",".join(map(_element, texts)) + "}"
+
+
+def _element(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def place(dsn: str) -> str:

@@ -7,29 +7,21 @@
 DELETE FROM feed_item WHERE "postUri" = ANY((SELECT ($1::text)::text[])::text[]);
 
 -- name: delete_quote
--- The quotes that these posts make. Counted by what was there: the owner of a quoted post may
--- remove the same quotes. $1 uris.
+-- The quotes that these posts make; how many named each CID. Counted by what was there: the owner
+-- of a quoted post may remove the same quotes. $1 uris.
 WITH gone AS (
     DELETE FROM quote WHERE uri = ANY((SELECT ($1::text)::text[])::text[])
     RETURNING "subjectCid"
-), counted AS (
-    SELECT "subjectCid" AS cid, count(*) AS quotes FROM gone GROUP BY 1 ORDER BY 1
 )
-INSERT INTO {state}.quote_count AS held (cid, quotes)
-SELECT cid, -quotes FROM counted
-ON CONFLICT (cid) DO UPDATE SET quotes = held.quotes + excluded.quotes;
+SELECT "subjectCid" AS cid, count(*) AS quotes FROM gone GROUP BY 1;
 
 -- name: delete_quotes_of
--- The quotes of these posts. How many name each CID is known afterwards. $1 uris of posts.
+-- The quotes of these posts; how many named each CID. $1 uris of posts.
 WITH gone AS (
     DELETE FROM quote WHERE subject = ANY((SELECT ($1::text)::text[])::text[])
     RETURNING "subjectCid"
-), counted AS (
-    SELECT "subjectCid" AS cid, count(*) AS quotes FROM gone GROUP BY 1 ORDER BY 1
 )
-INSERT INTO {state}.quote_count AS held (cid, quotes)
-SELECT cid, -quotes FROM counted
-ON CONFLICT (cid) DO UPDATE SET quotes = held.quotes + excluded.quotes;
+SELECT "subjectCid" AS cid, count(*) AS quotes FROM gone GROUP BY 1;
 
 -- name: delete_notifications_of
 -- What these records told. $1 uris.
@@ -79,13 +71,18 @@ ON CONFLICT (uri) DO UPDATE SET
 
 -- name: set_quote_counts
 -- How many quotes name each CID, and with it the posts whose quotes were looked at: as many as
--- there were before these differences, and what came until then.
--- $1 CIDs; $2 differences; $3 uris, which have a row; $4 CIDs; $5 differences then.
+-- there were before these differences, without those that went, and what came until then.
+-- $1 CIDs; $2 differences; $3 uris, which have a row; $4 CIDs; $5 differences then; $6 CIDs of
+-- quotes that went; $7 how many.
 WITH changed AS (
     SELECT * FROM unnest(($1::text)::text[], ($2::text)::bigint[]) AS changed(cid, quotes)
+), all_changed AS (
+    SELECT cid, quotes FROM changed
+    UNION ALL
+    SELECT cid, -quotes FROM unnest(($6::text)::text[], ($7::text)::bigint[]) AS gone(cid, quotes)
 ), held AS (
     INSERT INTO {state}.quote_count AS held (cid, quotes)
-    SELECT cid, quotes FROM changed
+    SELECT cid, sum(quotes) FROM all_changed GROUP BY cid ORDER BY cid COLLATE "C"
     ON CONFLICT (cid) DO UPDATE SET quotes = held.quotes + excluded.quotes
     RETURNING cid, quotes
 )

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,16 @@ class Indexer:
                 ]
                 known.learn(answers)
             changes = batch.fold(known, voided or [])
+            gone: Counter[str] = Counter()
             for name, parameters in changes.deletes():
-                await self.conn.execute(self.statements.writes[name], *parameters)
+                for row in await self.conn.fetch(self.statements.writes[name], *parameters):
+                    gone[row["cid"]] += row["quotes"]
             for copy, (table, data, count) in enumerate(changes.copies()):
                 await self._copy(changes, copy, table, data, count)
             for name, parameters in changes.statements():
+                if name == "set_quote_counts":
+                    counts = (gone.keys(), map(str, gone.values()))
+                    parameters += map(postgres.array_literal, counts)
                 await self.conn.execute(self.statements.writes[name], *parameters)
         for shard, source, seq, _ in changes.tally():
             assert seq is not None

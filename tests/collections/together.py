@@ -154,7 +154,7 @@ class Owner:
         while True:
             try:
                 if changes is None:
-                    known = work.batch.known(trusting=trusting, together=True, locking=True)
+                    known = work.batch.known(trusting=trusting, together=True)
                     yield from self._learn(known)
                     changes = work.batch.fold(known, [])
                 if (yield from self._is_fresh(changes)):
@@ -205,7 +205,7 @@ class Owner:
         while settling:
             try:
                 batch = PLAN.decode([], now=commits.NOW)
-                known = batch.known(trusting=True, together=True, locking=True, settling=settling)
+                known = batch.known(trusting=True, together=True, settling=settling)
                 yield from self._learn(known)
                 changes = batch.fold(known, [])
                 self.database.seen["changed"] += bool(changes.statements())

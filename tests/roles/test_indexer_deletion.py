@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine import errors
+from engine.adapters import postgres
 from engine.core import streams
 from engine.roles.indexer import deletion
 from engine.roles.indexer.lease import Lease
@@ -226,7 +227,7 @@ async def test_an_own_thread_goes_also_where_its_posts_are_gone_already(scene: S
 
 
 def test_any_text_is_an_array_of_itself() -> None:
-    assert deletion.array_literal([]) == "{}"
-    assert deletion.array_literal(['a"b', "c\\d", "NULL", "", ","]) == (
+    assert postgres.array_literal([]) == "{}"
+    assert postgres.array_literal(['a"b', "c\\d", "NULL", "", ","]) == (
         '{"a\\"b","c\\\\d","NULL","",","}'
     )

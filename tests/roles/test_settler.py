@@ -191,11 +191,11 @@ async def test_a_reply_under_a_verdict_that_changes_at_the_same_moment(
     await carol.prepare()
     await alice.read(ALICE, 1, post=post())
     await alice.prepare()
-    assert alice.changes is None, "what is judged again is locked, in the transaction"
+    assert alice.changes is not None, "what it is late for does not keep it waiting"
     await alice.write()
     await carol.write()
-    assert await verdicts(conn) == {ROOT: GOOD, REPLY: GOOD, BELOW: INVALID}
-    assert await settle(*owners) == 2
+    assert await verdicts(conn) == {ROOT: GOOD, REPLY: INVALID, BELOW: INVALID}
+    assert await settle(*owners) == 3, "Alice and Carol noted the one, Carol the other"
     assert (await verdicts(conn))[BELOW] == GOOD
     assert (ALICE, BELOW, "reply") in await told(conn)
 
@@ -262,13 +262,15 @@ async def test_a_reply_deleted_under_another_verdict_than_was_looked_up_counts_o
     await at_once(alice)
     await bob.read(BOB, 3, post=post(ROOT))
     await at_once(bob)
+    await alice.read(ALICE, 2, threadgate=CLOSED)
+    await at_once(alice)
+    for owner in (*owners, bob):
+        assert await owner.turn() == 0
     shard = streams.shard_of(BOB, SHARDS)
     entry = commits.commit(BOB, 4, [commits.op("-", f"{POST}/1")])
     bob.decoded = await bob._writer.decode([front(shard, [(b"4-1", entry)])])
     await bob.prepare()
-    await alice.read(ALICE, 2, threadgate=CLOSED)
-    await alice.prepare()
-    await alice.write()
+    assert await alice.turn() == 1
     assert await conn.fetchval('SELECT "replyCount" FROM post_agg WHERE uri = $1', ROOT) == 0
     done = await bob._writer.write(bob.decoded, bob.changes)
     assert done.replayed == 1

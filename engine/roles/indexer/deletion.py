@@ -20,7 +20,6 @@ import datetime
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,7 @@ class _Counts:
         """Parameters of the table's statement, by key in byte order; none if nothing changed."""
         rows = sorted(self.tables[table].items())
         columns = zip(*((key, *map(str, counts)) for key, counts in rows), strict=True)
-        return [array_literal(column) for column in columns]
+        return [postgres.array_literal(column) for column in columns]
 
 
 @dataclass
@@ -195,7 +194,7 @@ class Deleter:
             removal = self.removals.get(nsid)
             if removal is None:
                 continue
-            which = array_literal(group)
+            which = postgres.array_literal(group)
             if removal.is_post:
                 quoted |= await self._remove_posts(did, which, counts)
             if removal.take is not None:
@@ -204,7 +203,7 @@ class Deleter:
                         counts.add(count.table, count.column, row[count.key], -1)
             for name in removal.deletes:
                 await self._write(name, which)
-        every = array_literal(uris)
+        every = postgres.array_literal(uris)
         await self._write("delete_duplicate_record", every)
         await self._write("delete_record", every)
         failpoints.passing("inside_deletion")
@@ -237,20 +236,16 @@ class Deleter:
             # What quotes a CID is counted as of the end of this step.
             await self._write(
                 "set_quote_counts",
-                array_literal(cids),
-                array_literal(str(counts.cids[cid]) for cid in cids),
-                array_literal(uris),
-                array_literal(quoted[uri] for uri in uris),
-                array_literal(str(counts.cids[quoted[uri]]) for uri in uris),
+                postgres.array_literal(cids),
+                postgres.array_literal(str(counts.cids[cid]) for cid in cids),
+                postgres.array_literal(uris),
+                postgres.array_literal(quoted[uri] for uri in uris),
+                postgres.array_literal(str(counts.cids[quoted[uri]]) for uri in uris),
+                "{}",
+                "{}",
             )
         if profiles := counts.literals("profile_agg"):
             await self._write("add_profile_counts", *profiles)
 
     async def _write(self, name: str, *parameters: Any) -> None:
         await self.conn.execute(self.statements.writes[name], *parameters)
-
-
-def array_literal(texts: Iterable[str]) -> str:
-    """An array of text as Postgres reads it; without NULLs."""
-    escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in escaped) + "}"

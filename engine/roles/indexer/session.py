@@ -178,10 +178,12 @@ class Session:
                     # It had to wait; the batch behind it need not, if this one is prepared.
                     prepared = await self.looker.prepare(read.decoded.batch, None)
                 with self.stages(Stage.UPKEEP):
-                    if await self._upkeep(since if prepared is not None else None):
-                        prepared = None
+                    has_changed = await self._upkeep(since if prepared is not None else None)
                     if await share() != self.lease.shards:
                         return
+                if read is not None and prepared is not None and has_changed:
+                    # Not inside its transaction, which would keep what it locks while it copies.
+                    prepared = await self.looker.prepare(read.decoded.batch, None)
                 if read is not None:
                     write = asyncio.create_task(read.lane.writer.write(read.decoded, prepared))
                     writing = Writing(read.lane, write, prepared)

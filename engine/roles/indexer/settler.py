@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PERIOD_SECONDS = 0.25
 """Between two turns: how stale what we say may be, and how soon what is noted is looked at."""
 
+BUSY_SECONDS = 2.0
+"""Between two looks at what is noted while batches are prepared: each makes one look-up in vain."""
+
 PAGE = 5_000
 """Notes read at a time."""
 
@@ -64,6 +67,7 @@ class Settler:
     _waiting: list[asyncpg.Record] = field(default_factory=list)
     _is_done: bool = False
     _worked_at: float = float("-inf")
+    _settled_at: float = float("-inf")
 
     async def work(
         self,
@@ -86,6 +90,8 @@ class Settler:
         self._worked_at = now
         async with postgres.translated_errors():
             await self.say(since)
+            if since is not None and now - self._settled_at < BUSY_SECONDS:
+                return 0
             if not self._waiting:
                 self._waiting = await self.conn.fetch(
                     self.sql["settling_read"], self.lease.shards, PAGE
@@ -95,6 +101,7 @@ class Settler:
             if not self._waiting or not await self._is_ripe():
                 return 0
             waiting, self._waiting = self._waiting, []
+            self._settled_at = now
             return await self._settle(waiting, renew)
 
     async def say(self, since: str | None = None) -> None:
@@ -151,7 +158,7 @@ class Settler:
 
     async def _write(self, step: list[tuple[str, str]]) -> None:
         batch = self.plan.decode([], now=self.clock())
-        known = batch.known(trusting=True, together=True, locking=True, settling=step)
+        known = batch.known(trusting=True, together=True, settling=step)
         await learn(self.conn, self.statements.lookups, known)
         changes = batch.fold(known, [])
         await self._execute(changes.deletes())

@@ -16,6 +16,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -245,22 +246,31 @@ class Writer:
             await self.lease.lock()
         failpoints.passing("after_lock")
         changes = prepared or await self._fold(decoded.batch, voided, trusting=trusting)
+        gone: Counter[str] = Counter()
         fetches = dict(changes.fetches())
         with self.stages(Stage.DELETE):
             for name, parameters in changes.checks():
                 if await self.conn.fetch(self.statements.writes[name], *parameters):
                     raise Stale
-            await self._execute(changes.deletes())
+            for name, parameters in changes.deletes():
+                for row in await self._execute(name, parameters):  # quotes
+                    gone[row["cid"]] += row["quotes"]
         failpoints.passing("before_copy")
         with self.stages(Stage.COPY):
             rows = await self._copy(changes)
-        for statement in changes.statements():
-            kind = Stage.AGGREGATES if statement[0] in AGGREGATES else Stage.STATEMENTS
+        for name, parameters in changes.statements():
+            kind = Stage.AGGREGATES if name in AGGREGATES else Stage.STATEMENTS
             with self.stages(kind):
-                if statement[0] == snapshots.UPSERT:
-                    await snapshots.upsert(self.conn, self.statements, statement[1], fetches)
+                if name == snapshots.UPSERT:
+                    await snapshots.upsert(self.conn, self.statements, parameters, fetches)
+                elif name == "set_quote_counts":
+                    # Not where they were deleted: the counts of others' posts would stay locked
+                    # while this copies.
+                    counts = (gone.keys(), map(str, gone.values()))
+                    parameters += map(postgres.array_literal, counts)
+                    await self._execute(name, parameters)
                 else:
-                    await self._execute([statement])
+                    await self._execute(name, parameters)
         for part in decoded.parts:
             moved[part.shard].advance(part.last_id, len(part.entries))
         filtered = 0
@@ -280,8 +290,7 @@ class Writer:
         with self.stages(Stage.KNOWN_ROWS):
             if isinstance(batch, codec.Fetched):
                 batch = await snapshots.resolve(self.conn, self.statements.lookups, batch)
-            together = self.lease.together
-            known = batch.known(trusting=trusting, together=together, locking=together)
+            known = batch.known(trusting=trusting, together=self.lease.together)
             await learn(self.conn, self.statements.lookups, known)
         with self.stages(Stage.FOLD):
             return await asyncio.to_thread(batch.fold, known, list(voided.items()))
@@ -297,13 +306,14 @@ class Writer:
             rows += count
         return rows
 
-    async def _execute(self, statements: list[tuple[str, list[str]]]) -> None:
-        for name, parameters in statements:
-            try:
-                await self.conn.execute(self.statements.writes[name], *parameters)
-            except BAD_DATA as refusal:
-                raise Refused(f"{name}: {refusal}") from refusal
-            failpoints.passing("between_statements")
+    async def _execute(self, name: str, parameters: list[str]) -> list[asyncpg.Record]:
+        """What it answers: deletes of quotes, how many went by CID; others nothing."""
+        try:
+            rows = await self.conn.fetch(self.statements.writes[name], *parameters)
+        except BAD_DATA as refusal:
+            raise Refused(f"{name}: {refusal}") from refusal
+        failpoints.passing("between_statements")
+        return rows
 
 
 def _earlier_half(decoded: Decoded) -> list[ShardEntries] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from engine.adapters import postgres
 from engine.core import codec
 
 IMPORTED = 0
@@ -93,10 +94,14 @@ class Sources:
 
     async def _write(self, winners: dict[bytes, Row], positions: dict[bytes, int]) -> None:
         rows = sorted(winners.values())
-        columns = [_literal([row[part] for row in rows]) for part in range(7)]
+        columns = [
+            postgres.array_literal(None if row[part] is None else str(row[part]) for row in rows)
+            for part in range(7)
+        ]
         await self.db.execute(self.sql["label_upsert"], *columns)
-        later = [key for key, row in winners.items() if positions[key] != self._first[row[0]]]
-        first = [key for key in winners if key not in set(later)]
+        is_first = {key: positions[key] == self._first[row[0]] for key, row in winners.items()}
+        later = [key for key in winners if not is_first[key]]
+        first = [key for key in winners if is_first[key]]
         await self.db.execute(
             self.sql["label_origin_set"], later, [positions[key] for key in later]
         )
@@ -108,15 +113,3 @@ def is_earlier(cts: str, known: str) -> bool:
     return (codec.datetime_instant(cts) or (-(1 << 62), 0)) < (
         codec.datetime_instant(known) or (-(1 << 62), 0)
     )
-
-
-def _literal(values: list[Any]) -> str:
-    """An array literal of texts, as the statement takes it."""
-
-    def quoted(value: Any) -> str:
-        if value is None:
-            return "NULL"
-        text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{text}"'
-
-    return "{" + ",".join(map(quoted, values)) + "}"

@@ -153,6 +153,14 @@ impl Known {
         all
     }
 
+    /// T of a record that the earlier batch wrote.
+    pub(super) fn carried_time(&self, uri: &str) -> Option<&str> {
+        match self.carry.as_ref()?.said(uri) {
+            Said::Record([_, _, time]) => Some(time),
+            Said::Gone | Said::Nothing => None,
+        }
+    }
+
     /// What the earlier batch wrote of records that are asked for as texts.
     pub(super) fn add_texts(&mut self, uris: &[String]) {
         let Some(carry) = &self.carry else { return };

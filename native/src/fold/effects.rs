@@ -161,7 +161,7 @@ impl<'b> Fold<'b, '_> {
             Again::default()
         };
         self.tell_of_post(version, post, may_embed, &again.told, number);
-        self.judge_again(again, number);
+        self.come_late(uri, again, number);
     }
 
     /// The quotes that a post makes; whether the last of the quoted may be embedded, which

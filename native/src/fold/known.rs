@@ -95,10 +95,7 @@ pub(crate) struct Candidate {
 pub(crate) enum Others {
     #[default]
     Away,
-    /// They do, and this is looked up before the transaction that writes.
-    Unlocked,
-    /// They do, and this is looked up in that transaction: what is judged again is locked.
-    Locked,
+    Writing,
 }
 
 /// Every row that was looked up.
@@ -153,14 +150,13 @@ impl Known {
         known
     }
 
-    /// Other owners write at the same time; `is_locking` if this is looked up in the transaction
-    /// that writes.
+    /// Whether other owners write at the same time.
     #[must_use]
-    pub fn together(mut self, is_locking: bool) -> Self {
-        self.others = if is_locking {
-            Others::Locked
+    pub fn together(mut self, is_together: bool) -> Self {
+        self.others = if is_together {
+            Others::Writing
         } else {
-            Others::Unlocked
+            Others::Away
         };
         self
     }
@@ -173,7 +169,12 @@ impl Known {
     }
 
     pub(super) fn is_together(&self) -> bool {
-        self.others != Others::Away
+        self.others == Others::Writing
+    }
+
+    /// Whether what something is late for is judged again when that is settled, and not now.
+    pub(super) fn defers(&self) -> bool {
+        self.is_together() && self.settling.is_empty()
     }
 
     /// Whether the batch before must be written first: then everything is to be learned anew.

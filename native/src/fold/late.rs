@@ -36,6 +36,13 @@ pub(super) struct Again<'b> {
 /// Posts to tell of again, and the reasons of which notifications may go.
 type Concerned<'b> = BTreeMap<&'b str, BTreeSet<&'static str>>;
 
+impl Again<'_> {
+    pub fn is_empty(&self) -> bool {
+        // Replies and quotes that may change are all among those that are told of.
+        self.told.is_empty()
+    }
+}
+
 impl<'b> Fold<'b, '_> {
     /// What a post that is new is late for.
     pub(super) fn late_post(&self, uri: &'b str, time: &str) -> Again<'b> {
@@ -98,11 +105,14 @@ impl<'b> Fold<'b, '_> {
         posts.into_iter().filter(is_later).collect()
     }
 
-    /// T of a post, if the batch can judge it again.
+    /// T of a post, as far as it matters here.
     fn time_of(&self, uri: &str) -> Option<i64> {
         match self.state.world.row(uri) {
             Now::Fresh(content) | Now::Updated(content) => instant(self.version(content)?.time),
-            Now::Known | Now::Absent => self.late.get(uri)?.millis,
+            Now::Known | Now::Absent => match self.late.get(uri) {
+                Some(late) => late.millis,
+                None => self.known.carried_time(uri).and_then(instant),
+            },
         }
     }
 

@@ -181,7 +181,8 @@ impl Wanted<'_> {
         }
     }
 
-    /// The threads and quotes of what comes late.
+    /// The threads and quotes of what comes late. Where that is settled later, only threads, for
+    /// their times.
     pub(super) fn late_posts(&mut self) {
         let Some(first) = self.first_late() else {
             return;
@@ -189,6 +190,7 @@ impl Wanted<'_> {
         self.settling_posts();
         let latest = self.known.late.latest();
         let has_carry = self.known.carry.is_some();
+        let defers = self.known.defers();
         let batch = self.batch;
         let existing: HashSet<&str> = self
             .known
@@ -220,9 +222,10 @@ impl Wanted<'_> {
             let collection = self.plan.collections.get(target.collection);
             match collection.map_or(Role::Plain, |of| of.role) {
                 Role::Post if parents.contains(uri) => {
-                    self.must_wait |= has_carry;
+                    self.must_wait |= has_carry && !defers;
                     self.add("lookup_thread", uri);
                 }
+                Role::Threadgate | Role::Postgate if defers => {}
                 Role::Threadgate if is_late => self.late_gate("lookup_thread", uri),
                 Role::Postgate if is_late => self.late_gate("lookup_quoting", uri),
                 _ => {}
@@ -230,15 +233,15 @@ impl Wanted<'_> {
         }
     }
 
-    /// What a gate is late for may be in writing. Where others write as well it is settled anyway.
+    /// What a gate is late for may be in writing.
     fn late_gate(&mut self, name: &'static str, uri: &str) {
-        self.must_wait |= self.known.carry.is_some() && !self.known.is_together();
+        self.must_wait |= self.known.carry.is_some();
         self.add(name, &detail::gated(uri));
     }
 
     /// What the posts found are judged by, as far as their rows tell.
     pub(super) fn late_records(&mut self) {
-        let Some(first) = self.first_late() else {
+        let Some(first) = self.first_judged() else {
             return;
         };
         let known = self.known;
@@ -262,7 +265,7 @@ impl Wanted<'_> {
 
     /// The same, as far as their records and gates tell.
     pub(super) fn late_judges(&mut self) {
-        let Some(first) = self.first_late() else {
+        let Some(first) = self.first_judged() else {
             return;
         };
         let known = self.known;
@@ -291,6 +294,11 @@ impl Wanted<'_> {
                 }
             }
         }
+    }
+
+    /// The same, if what is later is judged again now.
+    fn first_judged(&self) -> Option<i64> {
+        self.first_late().filter(|_| !self.known.defers())
     }
 
     /// The earliest T of the batch, if something is later and was applied before.

@@ -97,7 +97,7 @@ impl<'b> Fold<'b, '_> {
                 if is_new && matches!(collection.role, Role::Threadgate | Role::Postgate) {
                     self.note_gate(version.uri, number);
                     let again = self.late_gate(version.uri, version.time, collection.role);
-                    self.judge_again(again, number);
+                    self.come_late(version.uri, again, number);
                 }
                 true
             }

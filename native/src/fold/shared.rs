@@ -177,7 +177,9 @@ fn quote_counts(quotes: &QuoteChanges<'_>, statements: &mut Vec<Statement>) {
             [Some(*uri), Some(*cid), Some(&difference.to_string())],
         );
     }
-    if counts.first().is_some_and(|array| !array.is_empty()) {
+    // Quotes that nobody knew of may have gone with the posts that they quote.
+    let may_change = !quotes.gone_subjects.is_empty();
+    if may_change || counts.first().is_some_and(|array| !array.is_empty()) {
         let arrays = counts.into_iter().chain(counted);
         let parameters = arrays.map(ArrayText::finish).collect();
         statements.push(("set_quote_counts".into(), parameters));

@@ -8,6 +8,10 @@
 //! *settled*: as if it were late just now (`late`), whoever it was late for. Then every
 //! reply either saw it, or was seen by it, or is seen now. Settling again what was seen
 //! changes nothing: verdicts are passed as of now, and nobody is told twice.
+//!
+//! A post that is late for posts it does see is noted as well. To judge those again they must be
+//! locked before they are read, and a batch that locks posts of others first and copies
+//! its rows then keeps those others waiting; what is settled is little and quick.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +19,7 @@ use super::apply::Fold;
 use super::changes::Statement;
 use super::detail;
 use super::effects::DEPTH;
-use super::known::Others;
+use super::late::Again;
 use super::people;
 use super::wanted::Wanted;
 use super::world::World;
@@ -30,8 +34,8 @@ enum Why {
     Missing,
     /// A post that was there, with an invalid root.
     Invalid,
-    /// A gate that is new.
-    Gate,
+    /// A gate that is new, or a post that is late for posts that are there.
+    New,
 }
 
 /// By shard of who noted it.
@@ -50,7 +54,7 @@ impl Unsettled<'_> {
             let is_open = match why {
                 Why::Missing => !world.has_record(uri),
                 Why::Invalid => is_invalid(uri),
-                Why::Gate => world.has_record(uri),
+                Why::New => world.has_record(uri),
             };
             if is_open {
                 let invalid = people::boolean(*why == Why::Invalid);
@@ -86,18 +90,13 @@ impl Wanted<'_> {
         }
     }
 
-    /// Where others write as well, what is judged again is locked before anything is read that it
-    /// is judged by: of two that judge the same post the second sees what the first one did.
+    /// What is settled is locked before anything is read that it is judged by: of two that judge
+    /// the same post the second sees what the first one did.
     pub(super) fn late_locks(&mut self) {
-        let known = self.known;
-        let Some(first) = self.first_late().filter(|_| known.is_together()) else {
-            return;
-        };
-        if known.others != Others::Locked {
-            self.must_wait |= known.late.after(first).next().is_some();
+        if self.known.settling.is_empty() {
             return;
         }
-        for late in &known.late.posts {
+        for late in &self.known.late.posts {
             self.add("lookup_judged", &late.post.0);
         }
     }
@@ -131,7 +130,16 @@ impl<'b> Fold<'b, '_> {
     /// A gate is new: who replies or quotes at the same moment may not see it.
     pub(super) fn note_gate(&mut self, uri: &'b str, number: usize) {
         if self.known.is_together() {
-            self.note(uri, Why::Gate, number);
+            self.note(uri, Why::New, number);
+        }
+    }
+
+    /// Something new is late for these posts: judge them again, or have that done when it is settled.
+    pub(super) fn come_late(&mut self, uri: &'b str, again: Again<'b>, number: usize) {
+        if !self.known.defers() {
+            self.judge_again(again, number);
+        } else if !again.is_empty() {
+            self.note(uri, Why::New, number);
         }
     }
 

@@ -184,27 +184,22 @@ impl Batch {
     }
 
     /// Nothing known yet, but what `before` leaves behind.
-    #[pyo3(signature = (*, trusting, before=None, together=false, locking=false, settling=vec![]))]
+    #[pyo3(signature = (*, trusting, before=None, together=false, settling=vec![]))]
     fn known(
         &self,
         py: Python<'_>,
         trusting: bool,
         before: Option<PyRef<'_, Changes>>,
         together: bool,
-        locking: bool,
         settling: Vec<(String, String)>,
     ) -> Known {
         let before = before.map(|changes| Arc::clone(&changes.carry));
         py.detach(|| {
-            let rows = fold::Known::new(trusting, before.as_ref()).settle(settling);
+            let rows = fold::Known::new(trusting, before.as_ref());
             Known {
                 compiled: Arc::clone(&self.compiled),
                 batch: Arc::clone(&self.batch),
-                rows: if together {
-                    rows.together(locking)
-                } else {
-                    rows
-                },
+                rows: rows.together(together).settle(settling),
             }
         })
     }
