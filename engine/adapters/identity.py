@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import dns.asyncresolver
 import dns.exception
@@ -18,6 +18,9 @@ from engine.adapters.http import Fetcher
 from engine.core import identity
 from engine.core.identity import Identity, Keeper
 from engine.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from engine.settings import Settings
 
 DOCUMENT_LIMIT_BYTES = 256 * 1024
 """Real documents have one or two KiB; more is an attack or a mistake."""
@@ -74,6 +77,14 @@ class DidResolver:
         self._timeout = timeout_seconds
         self._directories = [_Directory(url) for url in (plc_url, *mirrors)]
         self._clock = clock
+
+    @classmethod
+    def of(
+        cls, settings: Settings, fetcher: Fetcher, timeout_seconds: float | None = None
+    ) -> DidResolver:
+        """Ask the directory and the mirrors of the settings; ``IDENTITY_TIMEOUT_SECONDS`` each."""
+        timeout = settings.identity.timeout_seconds if timeout_seconds is None else timeout_seconds
+        return cls(fetcher, settings.plc_url, timeout, mirrors=settings.plc_mirrors)
 
     async def resolve(self, did: str) -> Identity:
         """The DID's document as it is now; nothing is cached.

@@ -109,8 +109,7 @@ def render(inspection: Inspection, wanted: Wanted) -> Iterator[str]:
 class _Network:
     def __init__(self, fetcher: http.Fetcher, settings: Settings) -> None:
         self._fetcher = fetcher
-        self._plc_url = settings.plc_url
-        self._dids = resolvers.DidResolver(fetcher, settings.plc_url, TIMEOUT_SECONDS)
+        self._dids = resolvers.DidResolver.of(settings, fetcher, TIMEOUT_SECONDS)
 
     async def export(self, did: str) -> bytes:
         """The repository of a DID, from the host that its document names."""

@@ -134,8 +134,7 @@ class IdentityRole(KeepTrying):
                 http.open_fetcher(allow_private=settings.network.allow_private)
             )
             timeout = settings.identity.timeout_seconds
-            mirrors = settings.plc_mirrors
-            dids = resolvers.DidResolver(fetcher, settings.plc_url, timeout, mirrors=mirrors)
+            dids = resolvers.DidResolver.of(settings, fetcher)
             hosting = resolvers.Hosting(dids, fetcher, timeout)
             lookup = Lookup(
                 dids,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import libipld
+import msgspec
 import pytest
 
 from engine import cli, settings, simulate
@@ -190,3 +191,13 @@ async def test_a_did_is_fetched_from_its_host_and_judged_by_its_document(
         await car.inspect(network, car.Wanted("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"))
     with pytest.raises(SettingsError, match="No such file"):
         await car.inspect(network, car.Wanted("absent.car"))
+
+
+async def test_a_mirror_is_asked_where_the_directory_fails(
+    network: settings.Settings, shared: Path
+) -> None:
+    away = msgspec.structs.replace(
+        network, plc_url="http://127.0.0.1:1", plc_mirrors=(network.plc_url,)
+    )
+    did = min(exports(shared / "golden"))
+    assert car.exit_code(await car.inspect(away, car.Wanted(did, verify=True))) == 0

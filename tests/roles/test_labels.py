@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import simulate
@@ -449,3 +450,15 @@ def async_rows(work: Work, count: int) -> Callable[[], Awaitable[bool]]:
         return len(await work.rows()) == count
 
     return holds
+
+
+async def test_labelers_are_found_through_a_mirror(database: str, redis_url: str) -> None:
+    world = World()
+    world.say(world.label(POST))
+    async with simulate.serve(world.network) as server:
+        settings = settings_for(server, database, redis_url)
+        away = msgspec.structs.replace(
+            settings, plc_url="http://127.0.0.1:1", plc_mirrors=(settings.plc_url,)
+        )
+        async with at_work(away) as work:
+            await work.until_rows(world.expected)

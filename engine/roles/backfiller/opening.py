@@ -90,12 +90,7 @@ async def open_attempts(
         all_bytes=ours.memory_bytes,
     )
     stack.callback(spool.close)
-    resolver = DidResolver(
-        fetcher,
-        settings.plc_url,
-        settings.identity.timeout_seconds,
-        mirrors=settings.plc_mirrors,
-    )
+    resolver = DidResolver.of(settings, fetcher)
     retries = Retries(
         ours.max_retries,
         ours.retry_initial_backoff_ms / 1000,

@@ -142,9 +142,7 @@ class LabelsRole(KeepTrying):
                 counters=self._counters,
                 batch_bytes=self._settings.labels.batch_bytes,
             )
-            dids = resolvers.DidResolver(
-                fetcher, self._settings.plc_url, self._settings.identity.timeout_seconds
-            )
+            dids = resolvers.DidResolver.of(self._settings, fetcher)
             logger.info("ready")
             self._state = "running"
             try:
