@@ -10,7 +10,8 @@ time at the one host, like its concurrency.
 
     python -m bench.backfilling [--count 5000]
 
-prints one line of JSON, with and without signatures.
+prints a line of JSON for small repositories, with and without signatures, and one for large
+ones, of which 50 are on their way at a time: what they need of memory.
 """
 
 from __future__ import annotations
@@ -41,11 +42,15 @@ from engine.simulate.keys import K256, Key
 from engine.simulate.repository import Repository, Write, encode, tid
 
 RECORDS = 40
+
+LARGE, LARGE_RECORDS = 60, 10_000
+"""So many repositories of so many records, to see what 50 at a time need."""
+
 REV_MICROS = 1_760_000_000_000_000
 SHARDS = 16
 
 
-def repository(number: int) -> Repository:
+def repository(number: int, records: int = RECORDS) -> Repository:
     """One account's repository."""
     secret = number.to_bytes(32, "big")
     made = Repository(f"did:plc:{number:024}", Key(K256, b"\x01" + secret[1:]))
@@ -59,7 +64,7 @@ def repository(number: int) -> Repository:
             f"app.bsky.feed.like/{tid(REV_MICROS - 1000 * index - number)}",
             encode(like | {"number": index}),
         )
-        for index in range(RECORDS)
+        for index in range(records)
     ]
     made.commit(writes, tid(REV_MICROS), 1, "2025-10-09T00:00:00.000Z")
     return made
@@ -119,7 +124,8 @@ def work(settings: Settings, count: int, said: Connection) -> None:
             if role._counters.done >= count and await conn.fetchval(query) == count:
                 break
         assert began is not None
-        said.send((time.perf_counter() - began[0], cpu_seconds() - began[1]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        said.send((time.perf_counter() - began[0], cpu_seconds() - began[1], peak))
         stop.set()
         await running
 
@@ -142,7 +148,7 @@ async def migrate(url: str, dids: list[str]) -> None:
 
 
 def measure(repositories: dict[str, Repository], port: int, *, skip: bool) -> dict[str, float]:
-    """Repositories a second, by the wall's clock and by CPU seconds."""
+    """Repositories a second, by the wall's clock and by CPU seconds; the most memory it held."""
     with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as folder:
         path = Path(folder)
         with (
@@ -169,14 +175,43 @@ def measure(repositories: dict[str, Repository], port: int, *, skip: bool) -> di
                 ),
             )
             ours, theirs = multiprocessing.Pipe()
-            worker = multiprocessing.Process(
+            # Not a copy of this process, whose memory would count as the worker's.
+            worker = multiprocessing.get_context("spawn").Process(
                 target=work, args=(settings, len(repositories), theirs), daemon=True
             )
             worker.start()
-            wall, cpu = ours.recv()
+            wall, cpu, peak = ours.recv()
             worker.join()
     count = len(repositories)
-    return {"per_second": round(count / wall), "per_cpu_second": round(count / cpu)}
+    return {
+        "per_second": round(count / wall, 1),
+        "per_cpu_second": round(count / cpu, 1),
+        "peak_mib": round(peak),
+    }
+
+
+def compared(count: int, records: int, *, unsigned: bool) -> dict[str, object]:
+    """With signatures, and without them if that is asked for, from a host of its own."""
+    made = {each.did: each for each in (repository(n, records) for n in range(1, count + 1))}
+    exports = {did: each.export() for did, each in made.items()}
+    ours, theirs = multiprocessing.Pipe()
+    host = multiprocessing.Process(target=serve, args=(exports, theirs), daemon=True)
+    host.start()
+    try:
+        port = ours.recv()
+        result: dict[str, object] = {
+            "bench": "backfilling",
+            "machine": machine(),
+            "repositories": count,
+            "records": records,
+            "bytes": sum(map(len, exports.values())) // count,
+            "with_signatures": measure(made, port, skip=False),
+        }
+        if unsigned:
+            result["without_signatures"] = measure(made, port, skip=True)
+        return result
+    finally:
+        host.terminate()
 
 
 def main() -> None:
@@ -184,23 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=5000)
     count = parser.parse_args().count
-    made = {each.did: each for each in map(repository, range(1, count + 1))}
-    exports = {did: each.export() for did, each in made.items()}
-    ours, theirs = multiprocessing.Pipe()
-    host = multiprocessing.Process(target=serve, args=(exports, theirs), daemon=True)
-    host.start()
-    port = ours.recv()
-    result = {
-        "bench": "backfilling",
-        "machine": machine(),
-        "repositories": count,
-        "records": RECORDS,
-        "bytes": sum(map(len, exports.values())) // count,
-        "without_signatures": measure(made, port, skip=True),
-        "with_signatures": measure(made, port, skip=False),
-    }
-    host.terminate()
-    print(json.dumps(result))
+    print(json.dumps(compared(count, RECORDS, unsigned=True)), flush=True)
+    print(json.dumps(compared(LARGE, LARGE_RECORDS, unsigned=False)), flush=True)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ async def _measure(part: str, network: Path, order: inputs.Order, indexers: int)
     with fresh() as run:
         conn = await asyncpg.connect(run.postgres.url)
         try:
-            await _age(conn)
+            await age(conn)
             measured = preloaded if part == "preloaded" else _frames
             result = await measured(run, conn, network, last, indexers)
         finally:
@@ -154,7 +154,7 @@ async def _measure(part: str, network: Path, order: inputs.Order, indexers: int)
     }
 
 
-async def _age(conn: asyncpg.Connection) -> None:
+async def age(conn: asyncpg.Connection) -> None:
     """Make the segments of the log, which the first to write would else have to."""
     for _ in range(WAL_SEGMENTS):
         await conn.execute("SELECT pg_logical_emit_message(false, '', '')")
@@ -183,11 +183,11 @@ async def preloaded(
     received = run.received()
     mark, aside = streams.Keys().epoch, "bench:epoch"
     run.client.rename(mark, aside)
-    processes = await _indexers(run, conn, indexers)
-    run.until("all indexers ready", lambda: _waiting(run) == indexers)
+    processes = await start_indexers(run, conn, indexers)
+    await_waiting(run, indexers)
     await conn.execute("CHECKPOINT")
     async with beside():
-        cpu = measure.Cpu(processes | _servers(run))
+        cpu = measure.Cpu(processes | servers(run))
         started_at = time.monotonic()
         run.client.rename(aside, mark)
         progress = await measure.watch(conn, lambda: received, started_at)
@@ -199,11 +199,11 @@ async def _frames(
 ) -> dict[str, Any]:
     """Part (ii)."""
     relay = run.relay(network)
-    processes = await _indexers(run, conn, indexers)
-    run.until("all indexers ready", lambda: _waiting(run) == indexers)
+    processes = await start_indexers(run, conn, indexers)
+    await_waiting(run, indexers)
     await conn.execute("CHECKPOINT")
     processes |= {"firehose": run.role("firehose").pid, "simulator": relay.pid}
-    cpu = measure.Cpu(processes | _servers(run))
+    cpu = measure.Cpu(processes | servers(run))
     run.until("the first frame", lambda: run.cursor() > 0)
     started_at = time.monotonic()
 
@@ -213,7 +213,7 @@ async def _frames(
     return await _told(run, await measure.watch(conn, wanted, started_at), cpu)
 
 
-async def _indexers(run: Run, conn: asyncpg.Connection, count: int) -> dict[str, int]:
+async def start_indexers(run: Run, conn: asyncpg.Connection, count: int) -> dict[str, int]:
     """Start them; each knows of all others, so that none claims what it must hand over."""
     names = [f"indexer/{slot}@{HOST}" for slot in range(count)]
     await conn.executemany(
@@ -222,28 +222,45 @@ async def _indexers(run: Run, conn: asyncpg.Connection, count: int) -> dict[str,
     return {name: run.role("indexer", slot).pid for slot, name in enumerate(names)}
 
 
-def _waiting(run: Run) -> int:
-    beats = measure.heartbeats(run.valkey.url, "indexer").values()
-    return sum(beat.get("state") == "waiting for streams" for beat in beats)
+def await_waiting(run: Run, indexers: int) -> None:
+    """Until so many wait for their streams."""
+
+    def are_waiting() -> bool:
+        beats = measure.heartbeats(run.valkey.url, "indexer").values()
+        return sum(beat.get("state") == "waiting for streams" for beat in beats) == indexers
+
+    run.until("all indexers ready", are_waiting)
 
 
-def _servers(run: Run) -> dict[str, int]:
+def servers(run: Run) -> dict[str, int]:
+    """Their pids."""
     return {"postgres": pid_of(run.postgres), "valkey": pid_of(run.valkey)}
 
 
 async def _told(run: Run, progress: measure.Progress, cpu: measure.Cpu) -> dict[str, Any]:
     """What a run was, once everything is committed."""
-    used, seconds, ops = cpu.used(), progress.seconds[-1], progress.ops[-1]
-    await asyncio.sleep(1.5)  # for the heartbeats to tell it all
-    beats = measure.heartbeats(run.valkey.url, "indexer")
-    counters = [beat.get("counters") for beat in beats.values()]
-    batches = sum(told["batches"] for told in counters if isinstance(told, dict))
+    seconds, ops = progress.seconds[-1], progress.ops[-1]
+    result = await told(run, cpu)
+    batches = result["batches"]
     return {
         "ops": ops,
         "seconds": round(seconds, 3),
         "ops_per_second": round(ops / seconds),
         **progress.tenths(),
         "ops_per_batch": round(ops / batches) if batches else 0,
+        **result,
+    }
+
+
+async def told(run: Run, cpu: measure.Cpu) -> dict[str, Any]:
+    """What it cost, by the processes' own words."""
+    used = cpu.used()
+    await asyncio.sleep(1.5)  # for the heartbeats to tell it all
+    beats = measure.heartbeats(run.valkey.url, "indexer")
+    counters = [beat.get("counters") for beat in beats.values()]
+    batches = sum(told["batches"] for told in counters if isinstance(told, dict))
+    return {
+        "batches": batches,
         "stage_seconds": measure.stages(beats.values()),
         "cpu_seconds": used,
         "rss_mib": {

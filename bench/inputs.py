@@ -62,9 +62,12 @@ class Order:
     """Identity, account and sync events count one each."""
 
 
-def synthetic(mix: str, ops: int, seed: int, cache: Path = CACHE) -> Path:
-    """The folder of a network of at least so many ops, made now unless it is there."""
-    folder = cache / f"{mix}-{ops}-{seed}-{_generator()}"
+def synthetic(mix: str, ops: int, seed: int, cache: Path = CACHE, *, cars: bool = False) -> Path:
+    """The folder of a network of at least so many ops, made now unless it is there.
+
+    ``cars``: with its repositories, one file each.
+    """
+    folder = cache / f"{mix}-{ops}-{seed}-{_generator()}{'-cars' * cars}"
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,8 @@ def synthetic(mix: str, ops: int, seed: int, cache: Path = CACHE) -> Path:
     try:
         started = time.monotonic()
         simulate.generate(partial, ops=ops, seed=seed, mix=MIXES[mix])
-        shutil.rmtree(partial / "cars")  # nobody asks for repositories here
+        if not cars:
+            shutil.rmtree(partial / "cars")  # nobody asks for them
         partial.rename(folder)
         print(f"made {folder.name} in {time.monotonic() - started:.0f} s", flush=True)
     except BaseException:
