@@ -1,4 +1,4 @@
-"""The commands about repositories: ``enqueue``, ``load`` and ``car``; a part of `engine.cli`."""
+"""The commands about repositories (``enqueue``, ``load``, ``car``, ``plc``); of `engine.cli`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _enqueue_parser(commands)
     _load_parser(commands)
     _car_parser(commands)
+    _plc_parser(commands)
 
 
 def _enqueue_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,6 +65,23 @@ def _car_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     car.add_argument("--key", metavar="DID_KEY", help="with --verify: by this key instead")
     car.set_defaults(call=_car)
+
+
+def _plc_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    plc = commands.add_parser("plc", help="what is known of the directory of did:plc")
+    actions = plc.add_subparsers(dest="action", required=True, metavar="ACTION")
+    take = actions.add_parser(
+        "import",
+        help="take documents from a file of the directory's log",
+        description="Reads operations as /export of the directory gives them: JSON lines, plain or "
+        "gzip. Of each DID the last one counts, in whatever order they come. Cut off or run again, "
+        "it goes on where it was; a file that has grown goes on at its old end. From the file's "
+        "end on the identity role reads the directory's log by itself. Exit code 1: lines could "
+        "not be read; they are named and left out.",
+    )
+    take.add_argument("file", metavar="FILE", help="- is the standard input")
+    take.add_argument("--again", action="store_true", help="from the beginning, whatever is known")
+    take.set_defaults(call=_plc_import)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -122,3 +140,25 @@ def _car(arguments: argparse.Namespace) -> int:
     for line in car.render(found, wanted):
         print(line)
     return car.exit_code(found)
+
+
+def _plc_import(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from engine import log
+    from engine.ops import plc_import
+
+    settings = database_settings(arguments)
+    log.setup("plc", settings.log_level)
+    found = asyncio.run(plc_import.run(settings, arguments.file, again=arguments.again))
+    progress, before = found.progress, found.before
+    for line in found.named:
+        print(line)
+    print(
+        f"{progress.lines - before.lines} lines, {progress.nullified - before.nullified} "
+        f"nullified, {found.bad} bad; {before.lines} were imported before"
+    )
+    if progress.last_at is not None:
+        went = "goes on there" if found.new_cursor else "stays where it was"
+        print(f"up to {progress.last_at.isoformat()}; reading the directory's log {went}")
+    return 1 if found.bad else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,12 @@ DOCUMENT_LIMIT_BYTES = 256 * 1024
 HANDLE_LIMIT_BYTES = 16 * 1024
 """A well-known answer is one DID; some servers pad it with a page."""
 
+EXPORT_LINE_BYTES = 16 * 1024
+"""Of the directory's log, on average at most: an operation has up to 7,500 bytes of DAG-CBOR."""
+
+EXPORT_SECONDS = 25.0
+"""A page of the log may take longer than a document by this."""
+
 REST_SECONDS_MAX = 60.0
 """A directory that fails is passed over for a second at first, and never longer than this."""
 
@@ -51,6 +57,13 @@ class Answer(msgspec.Struct, frozen=True):
 
     did: str | None
     failure: str | None = None  # why a source could not be asked; None: the answer is certain
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """A part of the directory's log: JSON lines."""
+
+    body: bytes
+    by_directory: bool  # else by a mirror, which may lag
 
 
 class HandleResolver(Protocol):
@@ -122,14 +135,38 @@ class DidResolver:
         """
         return identity.keeper_of_document(did, await self._document(did))
 
+    async def export(self, after: str, count: int) -> LogPage:
+        """Operations of the directory's log after an instant, the oldest first.
+
+        Raises:
+            UpstreamError: neither the directory nor a mirror gives it.
+        """
+        failure: UpstreamError | None = None
+        for directory in self._at_work():
+            try:
+                body = await self._ask(
+                    f"{directory.url.rstrip('/')}/export",
+                    params={"after": after, "count": str(count)},
+                    max_bytes=count * EXPORT_LINE_BYTES,
+                    timeout_seconds=self._timeout + EXPORT_SECONDS,
+                )
+            except UpstreamError as error:  # which may be all that a mirror of documents has
+                failure = error
+            else:
+                return LogPage(body, directory is self._directories[0])
+        raise DirectoryAway(f"no directory gives its log: {failure}") from failure
+
+    def _at_work(self) -> list[_Directory]:
+        now = self._clock()
+        at_work = [each for each in self._directories if each.rests_until <= now]
+        return at_work or self._directories[:1]
+
     async def _document(self, did: str) -> bytes:
         if not did.startswith("did:plc:"):
             return await self._ask(identity.document_url(did, ""))
         urls = {each.url: identity.document_url(did, each.url) for each in self._directories}
         failure: UpstreamError | None = None
-        now = self._clock()
-        at_work = [each for each in self._directories if each.rests_until <= now]
-        for directory in at_work or self._directories[:1]:
+        for directory in self._at_work():
             try:
                 body = await self._ask(urls[directory.url])
             except Refused:
@@ -146,9 +183,19 @@ class DidResolver:
                 return body
         raise DirectoryAway(f"no directory answers: {failure}") from failure
 
-    async def _ask(self, url: str) -> bytes:
+    async def _ask(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        max_bytes: int = DOCUMENT_LIMIT_BYTES,
+        timeout_seconds: float | None = None,
+    ) -> bytes:
         response = await self._fetcher.get(
-            url, max_bytes=DOCUMENT_LIMIT_BYTES, timeout_seconds=self._timeout
+            url,
+            params=params,
+            max_bytes=max_bytes,
+            timeout_seconds=timeout_seconds or self._timeout,
         )
         if response.status in (404, 410):
             raise Unregistered(f"no such DID (HTTP {response.status})")

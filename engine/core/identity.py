@@ -56,6 +56,14 @@ class Keeper(msgspec.Struct, frozen=True):
     key: tuple[str, str] | None  # one of KEY_TYPES, publicKeyMultibase
 
 
+class Parts(msgspec.Struct, frozen=True):
+    """What a DID document says of an account, as far as it does."""
+
+    handle: str | None
+    key: tuple[str, str] | None
+    pds: str | None
+
+
 class Labeler(msgspec.Struct, frozen=True):
     """What a DID document says about a labeler."""
 
@@ -102,6 +110,11 @@ def parse_document(did: str, data: bytes) -> Identity:
     if pds is None:
         raise UpstreamError("the DID document has no #atproto_pds service")
     return Identity(did, handle, *key, pds)
+
+
+def parts_of_document(did: str, document: dict[str, Any]) -> Parts:
+    """Handle, key and host of a document that was decoded, by the same rules."""
+    return Parts(_handle(document), _key(did, document), _pds(did, document))
 
 
 def pds_of_document(did: str, data: bytes) -> str | None:

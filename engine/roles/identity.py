@@ -13,7 +13,9 @@ by a stop or a crash is simply done again.
 
 What backfillers remember of a DID's document for a day is forgotten when a look-up begins.
 
-Beside that the role asks whether accounts that were called deleted are (``deletions``).
+Beside that the role asks whether accounts that were called deleted are (``deletions``), and
+reads the end of the directory's log (``plc_tail``). A document that the log told is not asked for,
+unless it is an ``#identity`` event that asks.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ import asyncpg
 import msgspec
 
 from engine import errors, log, sql
-from engine.adapters import http, postgres, remembered, resp
+from engine.adapters import http, imported, postgres, remembered, resp
 from engine.adapters import identity as resolvers
 from engine.core import identity as rules
-from engine.core import streams
-from engine.roles import deletions
+from engine.core import plc, streams
+from engine.roles import deletions, plc_tail
 from engine.roles.keep_trying import KeepTrying, pause
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Due(msgspec.Struct, frozen=True):
     seq: int
     time: str  # verbatim
     attempts: int  # that failed
+    forced: bool = True  # an event says that the document changed; else it is to be read at all
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Counters:
     without_handle: int = 0  # of them, those whose handle does not point back
     failed: int = 0
     replaced: int = 0  # a newer event asked during the look-up
+    imported: int = 0  # documents that were not asked for: the directory's log told them
 
 
 class IdentityRole(KeepTrying):
@@ -99,6 +103,8 @@ class IdentityRole(KeepTrying):
         self._sql = sql.load("identity", state=settings.database_state_schema)
         self._counters = Counters()
         self._deletions = deletions.Counters()
+        self._tail = plc_tail.Counters()
+        self._plc = imported.statements(settings.database_state_schema)
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._held: set[str] = set()  # DIDs picked and not finished
 
@@ -109,6 +115,7 @@ class IdentityRole(KeepTrying):
             "in_flight": len(self._held),
             "counters": dataclasses.asdict(self._counters),
             "deletions": dataclasses.asdict(self._deletions),
+            "plc": dataclasses.asdict(self._tail),
         }
 
     async def _session(self, stop: asyncio.Event) -> None:
@@ -161,6 +168,8 @@ class IdentityRole(KeepTrying):
                 hosting, writers, settings.database_state_schema, self._deletions
             )
             workers.append(asyncio.create_task(confirmer.run()))
+            if settings.identity.plc_tail:
+                workers.append(asyncio.create_task(self._tailing(dids, writers, redis).run()))
             try:
                 await self._pick(stop, picked, writers, workers, redis)
             finally:
@@ -171,6 +180,23 @@ class IdentityRole(KeepTrying):
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
                 self._held = set()
+
+    def _tailing(
+        self,
+        dids: resolvers.DidResolver,
+        writers: postgres.Borrowable,
+        redis: resp.RespConnection | None,
+    ) -> plc_tail.Tail:
+        settings = self._settings
+        return plc_tail.Tail(
+            dids,
+            writers,
+            settings.database_state_schema,
+            settings.identity.plc_tail_interval_seconds,
+            self._tail,
+            redis,
+            self._keys,
+        )
 
     async def _pick(
         self,
@@ -191,6 +217,8 @@ class IdentityRole(KeepTrying):
                     rows = await conn.fetch(
                         self._sql["identity_pick"], PICK_COUNT, list(self._held)
                     )
+                    if forced := [row["did"] for row in rows if row["forced"]]:
+                        await conn.execute(self._plc["plc_doubt"], forced)
                 found = len(rows)
                 if redis is not None and rows:
                     # Whoever fetches its repository must not ask the host of before.
@@ -211,13 +239,33 @@ class IdentityRole(KeepTrying):
             due = await picked.get()
             try:
                 try:
-                    handle = await lookup.handle(due)
+                    found = await self._document(due, lookup.dids, writers)
+                    handle = await lookup.handle(due, found)
                 except errors.UpstreamError as failure:
                     await self._put_off(due, str(failure), writers)
                 else:
                     await self._write(due, handle, writers)
             finally:
                 self._held.discard(due.did)
+
+    async def _document(
+        self, due: Due, dids: resolvers.DidResolver, writers: postgres.Borrowable
+    ) -> rules.Identity:
+        """The DID's document: what the log told, or what the directory says now."""
+        max_age = self._settings.identity.plc_max_age_seconds
+        if not due.forced:
+            async with postgres.borrowed(writers) as conn:
+                told = await imported.look_up(conn, self._plc, [due.did], max_age)
+            known = plc.identity_of(told[due.did]) if due.did in told else None
+            if known is not None:
+                self._counters.imported += 1
+                return known
+        found = await dids.resolve(due.did)
+        if due.forced and found.key_type == "Multikey":
+            async with postgres.borrowed(writers) as conn, postgres.translated_errors():
+                key = f"did:key:{found.key}"
+                await conn.execute(self._plc["plc_confirm"], due.did, found.handle, key, found.pds)
+        return found
 
     async def _write(self, due: Due, handle: str | None, writers: postgres.Borrowable) -> None:
         for attempt in range(CONTENTION_TRIES):
@@ -268,14 +316,13 @@ class Lookup:
     dids: resolvers.DidResolver
     handles: resolvers.HandleResolver
 
-    async def handle(self, due: Due) -> str | None:
+    async def handle(self, due: Due, found: rules.Identity) -> str | None:
         """The DID's handle in lower case; None if it does not point back to the DID.
 
         Raises:
-            UpstreamError: no usable document, or the handle's servers failed and may
-                answer another time (``HANDLE_TRIES``).
+            UpstreamError: the handle's servers failed and may answer another time
+                (``HANDLE_TRIES``).
         """
-        found = await self.dids.resolve(due.did)
         answer = await self.handles.resolve(found.handle)
         if answer.did == due.did:
             return found.handle.lower()

@@ -172,6 +172,31 @@ class IdentitySettings(Section, frozen=True, kw_only=True):
         float,
         Meta(gt=0, le=300, description="Limit of one request.", extra={"unit": "seconds"}),
     ] = 5.0
+    plc_tail: Annotated[
+        bool,
+        Meta(
+            description="Read what the directory's log (`/export`) has new, from where an imported "
+            "file ends. Without an import there is nothing to go on from, and nothing is read."
+        ),
+    ] = True
+    plc_tail_interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Between two looks at the end of the directory's log.",
+            extra={"unit": "seconds"},
+        ),
+    ] = 10.0
+    plc_max_age_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Imported documents are believed while the log is known up to a time not "
+            "longer ago than this; else the directory is asked.",
+            extra={"unit": "seconds"},
+        ),
+    ] = 86_400.0
 
 
 class NetworkSettings(Section, frozen=True, kw_only=True):

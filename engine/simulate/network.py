@@ -222,6 +222,7 @@ class Network:
     handles: dict[str, str] = field(default_factory=dict)  # lower-case handle -> DID
     labels: dict[str, Frames] = field(default_factory=dict)  # a labeler's DID -> its log
     cars: Path | None = None
+    operations: list[Document] | None = None  # the directory's log; None: one that fits documents
 
     def listed(self, host: str | None = None) -> list[Document]:
         """All ``listRepos`` entries, or those of one PDS, as DID documents name it."""

@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from engine.simulate import lists
+from engine.simulate import directory, lists
 from engine.simulate.feed import Feed
 from engine.simulate.hostile import Misdeed
 from engine.simulate.lists import Listing
@@ -114,6 +114,7 @@ class Server(Feed):
         app.router.add_get(xrpc + "identity.resolveHandle", self._resolve_handle)
         app.router.add_get("/.well-known/atproto-did", self._atproto_did)
         app.router.add_get("/.well-known/did.json", self._did_web)
+        app.router.add_get("/export", self._export)
         app.router.add_get("/{did:did:.+}", self._did_plc)
         return app
 
@@ -244,6 +245,17 @@ class Server(Feed):
         if document is None:
             return web.json_response({"message": f"DID not registered: {did}"}, status=404)
         return _json(document)
+
+    async def _export(self, request: web.Request) -> web.Response:
+        """The directory's log."""
+        query = request.query
+        self.asked["/export"] += 1
+        log = self.network.operations
+        if log is None:
+            ours = (self._document(did) for did in self.network.documents)
+            log = directory.of_documents(each for each in ours if each is not None)
+        body = directory.page(log, query.get("after", ""), int(query.get("count", directory.PAGE)))
+        return web.Response(body=body, content_type="application/jsonlines")
 
     def _document(self, did: str) -> Document | None:
         """The DID's document with its PDS and labeler replaced by addresses of this server."""

@@ -3,7 +3,7 @@
 -- name: identity_pick
 -- The identities that are due longest, without those in hand.
 -- $1 how many; $2 DIDs in hand.
-SELECT did, seq, time, attempts
+SELECT did, seq, time, attempts, forced
 FROM {state}.identity_due
 WHERE next_attempt_at <= now() AND did <> ALL ($2::text[])
 ORDER BY next_attempt_at, did

@@ -18,6 +18,7 @@ TABLES = {
     *("deployment", "shard", "position", "relay", "relay_gap", "repo"),
     *("label_stream", "label_position", "label_source", "label_origin", "label_gap"),
     *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
+    *("plc", "plc_log", "plc_import"),
     *("touched", "stale", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
 }
 

@@ -36,7 +36,7 @@ def test_planned_is_the_sum_by_role() -> None:
         "up": 1,
         "firehose": 5,
         "lister": 4,
-        "backfiller": 2,
+        "backfiller": 3,
         "indexer": 10,
         "identity": 5,
     }

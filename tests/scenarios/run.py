@@ -313,7 +313,7 @@ class World:
         for row in asked:
             due = identities.Due(*row)
             try:
-                handle = await lookup.handle(due)
+                handle = await lookup.handle(due, await lookup.dids.resolve(due.did))
             except errors.UpstreamError:
                 continue
             await identities.write(self._identity, self._statements, due, handle)

@@ -1,5 +1,7 @@
 """Where a DID lives and which key signs for it: asked once, remembered in Redis for a day.
 
+What the directory's log told (`engine.adapters.imported`) is not asked for at all.
+
 Several tasks that want the same DID ask once. What is remembered is dropped when the identity
 role looks a DID up because of an event (`engine.adapters.remembered`), and passed over
 (``fresh``) when a host or a signature says that it may be old.
@@ -8,6 +10,7 @@ role looks a DID up because of an event (`engine.adapters.remembered`), and pass
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +22,7 @@ from engine.core.identity import Keeper
 from engine.errors import UpstreamError
 
 if TYPE_CHECKING:
+    from engine.adapters.imported import Imported
     from engine.core.streams import Keys
 
 
@@ -44,7 +48,8 @@ class Homeless(UpstreamError):
 class Counters:
     """Look-ups since the start."""
 
-    hits: int = 0
+    hits: int = 0  # Redis knew it
+    imported: int = 0  # the directory's log told it
     misses: int = 0
     refreshed: int = 0
     shared: int = 0  # waited for another task's look-up
@@ -58,6 +63,7 @@ class Directory:
     keys: Keys
     resolver: Resolver
     counters: Counters
+    imported: Imported | None = None
     _asking: dict[tuple[str, bool], asyncio.Task[Home]] = field(default_factory=dict)
 
     async def home(self, did: str, *, fresh: bool = False) -> Home:
@@ -94,6 +100,14 @@ class Directory:
             if known is not None:
                 self.counters.hits += 1
                 return Home(*known)
+            told = await self.imported.operation(did) if self.imported else None
+            if told is not None:
+                with contextlib.suppress(Homeless):  # a "no" is the directory's to say
+                    home = home_of(
+                        Keeper(told.pds, ("Multikey", told.key[8:]) if told.key else None)
+                    )
+                    self.counters.imported += 1
+                    return home
         self.counters.misses += 1
         self.counters.refreshed += fresh
         home = home_of(await self.resolver.keeper(did))

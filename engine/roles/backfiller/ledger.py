@@ -2,7 +2,7 @@
 
 Every caller has one repository; the statements take all that wait at a moment, in DID order and
 without waiting for rows that others hold, so that neither deadlocks nor a busy indexer stand in
-the way. Connections are a fixed number: one to begin, one to end.
+the way. Connections are a fixed number: one to begin, one to end (and one to look up homes).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.roles.backfiller.batches import Batches
 if TYPE_CHECKING:
     import asyncpg
 
-CONNECTIONS = 2
+CONNECTIONS = 3
 """Of one backfiller process to Postgres."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine import sql
 from engine.adapters import http, postgres, resp
 from engine.adapters.identity import DidResolver
+from engine.adapters.imported import Imported
 from engine.adapters.spool import Spool
 from engine.core import streams
 from engine.roles.backfiller import directory as directories
@@ -71,6 +72,8 @@ async def open_attempts(
     stack.callback(begins.terminate)
     ends = await postgres.connect(settings, f"{name} ends")
     stack.callback(ends.terminate)
+    homes = await postgres.connect(settings, f"{name} homes")
+    stack.callback(homes.terminate)
     commands, appending = await connection(stack, settings), await connection(stack, settings)
     epoch = await _epoch(settings, begins, commands, lost)
     marks = Marks(ours.firehose_stream_high_water_mark, ours.high_water_bytes)
@@ -91,6 +94,9 @@ async def open_attempts(
     )
     stack.callback(spool.close)
     resolver = DidResolver.of(settings, fetcher)
+    imported = Imported(
+        homes, settings.database_state_schema, settings.identity.plc_max_age_seconds
+    )
     retries = Retries(
         ours.max_retries,
         ours.retry_initial_backoff_ms / 1000,
@@ -99,7 +105,7 @@ async def open_attempts(
     attempts = Attempts(
         fetcher=fetcher,
         spool=spool,
-        directory=directories.Directory(commands, keys, resolver, lookups),
+        directory=directories.Directory(commands, keys, resolver, lookups, imported),
         ledger=Ledger(begins, ends, settings.database_state_schema, retries, epoch.shard_count),
         appender=appender,
         settings=ours,
