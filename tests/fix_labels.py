@@ -22,6 +22,7 @@ from engine.simulate.network import MemoryFrames, Network
 from engine.simulate.server import Server
 
 CTS = "2025-01-01T00:00:00.000Z"
+POST = "at://did:plc:alice/app.bsky.feed.post/1"
 KEYS = LabelKeys()
 WAIT_SECONDS = 30.0
 
@@ -100,6 +101,15 @@ class World:
             self.say(*labels, of=of)
             total += len(labels)
         return total
+
+
+def holds(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    """A condition that needs no waiting, for `Work.until`."""
+
+    async def at_once() -> bool:
+        return condition()
+
+    return at_once
 
 
 CID = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"

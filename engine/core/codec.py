@@ -106,11 +106,13 @@ the first one's words), ``unverified`` those whose signature does not verify, by
 LabelRows = _native.LabelRows
 """The rows that entries of the labels' stream become; immutable.
 
-``streams`` are host, generation, highest seq then held, labels by outcome; ``sources`` pairs of a
-labeler's DID and the place of its stream there. ``columns(without)`` are array literals of the rows
+``streams`` are host, generation, highest seq then held, labels by outcome, and how many of those
+applied have no signature that was checked and good; ``sources`` pairs of a labeler's DID and the
+place of its stream there. ``columns(without)`` are array literals of the rows
 sorted by key (src, uri, cid, val, neg, cts, exp), without those of some sources; ``rows(of)`` are
 the others, in the order in which they came, each with the place of its stream.
-``letter_columns()`` are the parameters of ``insert_dead_letters``, ``letters`` their rows.
+``letters`` are the labels that cannot be rows, each the place of its stream and the bytes to keep
+of it; ``letter_columns(kept)`` the parameters of ``insert_dead_letters`` for some, by their places.
 """
 
 

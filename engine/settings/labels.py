@@ -45,6 +45,16 @@ class LabelsSettings(Section, frozen=True, kw_only=True):
             "look."
         ),
     ] = "enforce"
+    dead_letters: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Of the labels of one host that cannot be indexed, keep this many, with at "
+            "most 16 KiB each on average; further ones are only counted. Those that are deleted "
+            "make room.",
+            extra={"unit": "labels"},
+        ),
+    ] = 1_000
     high_water_mark: Annotated[
         int,
         Meta(

@@ -38,7 +38,7 @@ UPDATE {state}.label_stream SET entry_id = $1, entries = $2, moved_at = clock_ti
 
 -- name: label_positions
 -- Every life of every labeler's seqs.
-SELECT id, host, generation, seq, outcomes::text AS outcomes
+SELECT id, host, generation, seq, outcomes::text AS outcomes, unverified, letters_left_out
 FROM {state}.label_position ORDER BY host, generation;
 
 -- name: label_position_add
@@ -49,15 +49,29 @@ ON CONFLICT (host, generation) DO NOTHING;
 
 -- name: label_position_last
 -- The life of a labeler's seqs that is now. $1 host.
-SELECT id, generation, seq FROM {state}.label_position
+SELECT generation, seq FROM {state}.label_position
 WHERE host = $1 ORDER BY generation DESC LIMIT 1;
 
 -- name: label_position_move
--- $1 ids; $2 highest seqs held; $3 labels by outcome, as JSON.
+-- $1 ids; $2 highest seqs held; $3 labels by outcome, as JSON; $4 unverified ones; $5 dead letters
+-- that were not kept.
 UPDATE {state}.label_position p
-SET seq = n.seq, outcomes = n.outcomes::jsonb, moved_at = clock_timestamp()
-FROM unnest($1::int[], $2::bigint[], $3::text[]) AS n (id, seq, outcomes)
+SET seq = n.seq, outcomes = n.outcomes::jsonb, unverified = n.unverified,
+    letters_left_out = n.letters_left_out, moved_at = clock_timestamp()
+FROM unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[])
+    AS n (id, seq, outcomes, unverified, letters_left_out)
 WHERE p.id = n.id;
+
+-- name: label_letters
+-- How many dead letters there are of each host, and their bytes. $1 hosts; $2 count no further.
+SELECT h.host, count(*) AS letters, coalesce(sum(octet_length(d.raw)), 0)::bigint AS bytes
+FROM (SELECT DISTINCT unnest($1::text[]) AS host) AS h
+CROSS JOIN LATERAL (
+    SELECT raw FROM {state}.dead_letter
+    WHERE source = 'label_live' AND relay = h.host
+    LIMIT $2
+) AS d
+GROUP BY h.host;
 
 -- name: label_gap_add
 -- $1 host; $2 generation; $3 last seq held; $4 first seq that came.

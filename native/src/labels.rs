@@ -137,12 +137,14 @@ impl LabelBatch {
             seq: seq_of(fields),
             labels: Vec::new(),
             rejected: Vec::new(),
+            unverified: 0,
         };
         for raw in fields.labels.iter().flatten() {
             self.labels += 1;
             match self.judge(raw, source) {
-                Ok(label) => {
+                Ok((label, is_verified)) => {
                     self.negations += u64::from(label.neg);
+                    entry.unverified += u64::from(!is_verified);
                     entry.labels.push(label);
                 }
                 Err((rejection, named)) => {
@@ -162,11 +164,12 @@ impl LabelBatch {
         self.push(&entry);
     }
 
+    /// The label, and whether its signature was checked and is good.
     fn judge<'a>(
         &mut self,
         raw: &label::Raw<'a>,
         source: Source<'_>,
-    ) -> Result<Label<'a>, (Rejection, Named<'a>)> {
+    ) -> Result<(Label<'a>, bool), (Rejection, Named<'a>)> {
         let named = || ["src", "uri", "cid"].map(|key| raw.text(key));
         let label = Label::read(raw).map_err(|rejection| (rejection, named()))?;
         let trust = source.trust;
@@ -175,20 +178,20 @@ impl LabelBatch {
                 if self.unknown.len() < MAX_UNKNOWN {
                     self.unknown.insert(label.src.to_owned());
                 }
-                return Ok(label);
+                return Ok((label, false));
             }
             let detail = format!("{} is not of {}", label.src, source.host);
             return Err((Rejection::new(Reason::ForeignSource, detail), named()));
         };
         if source.check == Check::Off {
-            return Ok(label);
+            return Ok((label, false));
         }
         let Err(detail) = sign::verify(raw, key.as_ref()) else {
-            return Ok(label);
+            return Ok((label, true));
         };
         *self.unverified.entry(label.src.to_owned()).or_default() += 1;
         if source.check == Check::Count {
-            return Ok(label);
+            return Ok((label, false));
         }
         Err((Rejection::new(Reason::BadSignature, detail), named()))
     }
@@ -215,6 +218,7 @@ impl LabelBatch {
                 cid: None,
                 raw: bytes.get(..RAW_LIMIT_BYTES).unwrap_or(bytes),
             }],
+            unverified: 0,
         });
     }
 

@@ -202,6 +202,38 @@ impl<'a> Unpacker<'a> {
         self.skip_nested(MAX_SKIP_DEPTH)
     }
 
+    /// Pass over fields that a newer producer added at the end of an array of `fields`, of which
+    /// this build knows `known`.
+    pub fn skip_fields(&mut self, fields: usize, known: usize) -> Option<()> {
+        (0..fields.checked_sub(known)?).try_for_each(|_| self.skip())
+    }
+
+    /// A value that may be nil; the outer `None` is a malformed one.
+    #[allow(clippy::option_option)]
+    pub fn or_nil<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        if self.is_nil() {
+            return Some(None);
+        }
+        read(self).map(Some)
+    }
+
+    /// A list of arrays that have `known` fields each, or more.
+    pub fn list<T>(
+        &mut self,
+        known: usize,
+        read: impl Fn(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let count = self.array()?;
+        // A count is only a claim; most lists are short.
+        let mut items = Vec::with_capacity(count.min(256));
+        for _ in 0..count {
+            let fields = self.array()?;
+            items.push(read(self)?);
+            self.skip_fields(fields, known)?;
+        }
+        Some(items)
+    }
+
     fn skip_nested(&mut self, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let marker = self.reader.peek()?;

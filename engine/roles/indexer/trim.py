@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine import errors, failpoints
@@ -152,20 +153,28 @@ class Trimmer:
             state.reported_at = now
 
 
+def _weight(entry: bytes) -> int:
+    return wire.weight(wire.decode(entry))
+
+
 async def committed_leftovers(
-    conn: resp.RespConnection, stream: str, entry_id: str, page: int = 1000
+    conn: resp.RespConnection,
+    stream: str,
+    entry_id: str,
+    page: int = 1000,
+    weigh: Callable[[bytes], int] = _weight,
 ) -> tuple[int, int]:
     """Events and bytes of the entries up to a position that a former owner left untrimmed.
 
     Bounded by the retention; read once, at take-over, because the counters in
-    Redis must be lowered by exactly what is trimmed.
+    Redis must be lowered by exactly what is trimmed. ``weigh`` says the events of an entry.
     """
     events = size = 0
     start = "-"
     while True:
         reply = await conn.command("XRANGE", stream, start, entry_id, "COUNT", page)
         for _, fields in reply:
-            events += wire.weight(wire.decode(fields[1]))
+            events += weigh(fields[1])
             size += len(fields[1])
         if len(reply) < page:
             return events, size

@@ -141,6 +141,7 @@ class LabelsRole(KeepTrying):
                 sql=self._sql,
                 counters=self._counters,
                 batch_bytes=self._settings.labels.batch_bytes,
+                dead_letters=self._settings.labels.dead_letters,
             )
             dids = resolvers.DidResolver.of(self._settings, fetcher)
             logger.info("ready")

@@ -42,6 +42,8 @@ class Labeler:
     generation: int
     seq: int  # held
     outcomes: dict[str, int] = field(default_factory=dict)
+    unverified: int = 0  # labels taken without a signature that was checked and good
+    letters_left_out: int = 0  # dead letters that were not kept
 
     @property
     def name(self) -> str:
@@ -235,8 +237,5 @@ class Register:
 async def positions(db: asyncpg.Connection[Any], sql: dict[str, str]) -> dict[str, Labeler]:
     """What is held of every labeler, by ``host/generation``."""
     rows = await db.fetch(sql["label_positions"])
-    found = (
-        Labeler(row["id"], row["host"], row["generation"], row["seq"], json.loads(row["outcomes"]))
-        for row in rows
-    )
+    found = (Labeler(**{**dict(row), "outcomes": json.loads(row["outcomes"])}) for row in rows)
     return {labeler.name: labeler for labeler in found}

@@ -12,12 +12,13 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 
-from engine import errors, failpoints
+from engine import errors, failpoints, log
 from engine.adapters import postgres, resp
 from engine.core import codec, streams
 from engine.roles.indexer import reader as readers
@@ -32,6 +33,9 @@ UPKEEP_SECONDS = 0.25
 BATCH_ENTRIES = 20_000
 RETENTION_SECONDS, RETENTION_BYTES = 1.0, 16 << 20
 
+LETTER_BYTES = 16 << 10
+"""Dead letters of a host hold so many bytes each at most, on average."""
+
 
 @dataclass
 class Counters:
@@ -43,8 +47,18 @@ class Counters:
     rows: int = 0
     duplicates: int = 0
     older: int = 0  # than what another stream of the same labeler said
-    dead_letters: int = 0
+    dead_letters: int = 0  # kept
+    letters_left_out: int = 0  # for there were enough of their host
     trimmed: int = 0
+
+
+@dataclass
+class _Done:
+    """A transaction that is committed."""
+
+    moved: dict[str, Labeler]
+    older: int  # labels that lost against another stream of their source
+    left_out: int  # dead letters that were not kept
 
 
 @dataclass
@@ -59,6 +73,7 @@ class Writer:
     sql: dict[str, str]
     counters: Counters
     batch_bytes: int
+    dead_letters: int  # of one host, at most
     held: dict[str, Labeler] = field(default_factory=dict)
     sources: contested.Sources = field(init=False)
 
@@ -67,6 +82,7 @@ class Writer:
         self.sources = contested.Sources(self.db, self.sql)
         self._trimmer = trim.Trimmer(self.keys, streams.LABELS, RETENTION_SECONDS, RETENTION_BYTES)
         self._upkept_at = 0.0
+        self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until ``stop``; the batch in hand is finished first.
@@ -108,14 +124,13 @@ class Writer:
             rows = await asyncio.to_thread(self._gather, part.entries)
         while True:
             try:
-                older = await self._commit(part, rows)
+                done = await self._commit(part, rows)
                 break
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 await self.sources.load()
         position = self.owned.position
         position.advance(part.last_id, len(part.entries))
-        for name, labeler in self._moved(rows, older).items():
-            self.held[name] = labeler
+        self.held |= done.moved
         self._trimmer.committed(
             SHARD, position.entry_id, rows.events, part.size_bytes, time.monotonic()
         )
@@ -123,18 +138,19 @@ class Writer:
         counters.batches += 1
         counters.entries += len(part.entries)
         counters.written += rows.labels
-        counters.rows += len(rows) - sum(older.values())
-        counters.older += sum(older.values())
+        counters.rows += len(rows) - done.older
+        counters.older += done.older
         counters.duplicates += sum(row[3].get("duplicate", 0) for row in rows.streams)
-        counters.dead_letters += rows.letters
+        counters.dead_letters += len(rows.letters) - done.left_out
+        counters.letters_left_out += done.left_out
 
     def _gather(self, entries: list[bytes]) -> codec.LabelRows:
         return codec.gather_labels(
             entries, {name: labeler.seq for name, labeler in self.held.items()}
         )
 
-    async def _commit(self, part: readers.ShardEntries, rows: codec.LabelRows) -> dict[int, int]:
-        """One transaction; how many labels of each stream were older than what is known."""
+    async def _commit(self, part: readers.ShardEntries, rows: codec.LabelRows) -> _Done:
+        """One transaction."""
         sql, position = self.sql, self.owned.position
         async with postgres.translated_errors(), self.db.transaction():
             if await self.db.fetchrow(sql["label_fence"], self.owned.token) is None:
@@ -145,25 +161,58 @@ class Writer:
             if len(rows):
                 await self.db.execute(sql["label_upsert"], *rows.columns(sorted(several)))
             older = await self.sources.settle(rows.rows(several), ids) if several else {}
-            if rows.letters:
-                await self.db.execute(sql["insert_dead_letters"], *rows.letter_columns())
-            moved = list(self._moved(rows, older).values())
+            left_out = await self._keep_letters(rows) if rows.letters else {}
+            moved = self._moved(rows, older, left_out)
             await self.db.execute(
                 sql["label_position_move"],
-                [labeler.id for labeler in moved],
-                [labeler.seq for labeler in moved],
-                [json.dumps(labeler.outcomes) for labeler in moved],
+                [labeler.id for labeler in moved.values()],
+                [labeler.seq for labeler in moved.values()],
+                [json.dumps(labeler.outcomes) for labeler in moved.values()],
+                [labeler.unverified for labeler in moved.values()],
+                [labeler.letters_left_out for labeler in moved.values()],
             )
             entries = position.entries + len(part.entries)
             await self.db.execute(sql["label_stream_move"], part.last_id, entries)
             failpoints.passing("before_commit")
         failpoints.passing("after_commit")
-        return older
+        return _Done(moved, sum(older.values()), sum(left_out.values()))
 
-    def _moved(self, rows: codec.LabelRows, older: dict[int, int]) -> dict[str, Labeler]:
+    async def _keep_letters(self, rows: codec.LabelRows) -> dict[int, int]:
+        """Write dead letters, the first of each host; how many of each stream (by place) are not.
+
+        Whoever publishes labels could fill the database with bad ones.
+        """
+        hosts = [host for host, *_ in rows.streams]
+        found = await self.db.fetch(self.sql["label_letters"], hosts, self.dead_letters)
+        room = dict.fromkeys(hosts, (self.dead_letters, self.dead_letters * LETTER_BYTES))
+        for row in found:
+            letters, size = room[row["host"]]
+            room[row["host"]] = (letters - row["letters"], size - row["bytes"])
+        kept = []
+        left_out: Counter[int] = Counter()
+        for number, (place, size) in enumerate(rows.letters):
+            letters, left = room[hosts[place]]
+            if letters > 0 and left >= size:
+                room[hosts[place]] = (letters - 1, left - size)
+                kept.append(number)
+            else:
+                left_out[place] += 1
+        if kept:
+            await self.db.execute(self.sql["insert_dead_letters"], *rows.letter_columns(kept))
+        for host in {hosts[place] for place in left_out} - self._told:
+            self._told.add(host)
+            logger.warning(
+                "a labeler has as many dead letters as are kept; further ones are only counted %s",
+                log.fields(labeler=host, kept=self.dead_letters),
+            )
+        return left_out
+
+    def _moved(
+        self, rows: codec.LabelRows, older: dict[int, int], left_out: dict[int, int]
+    ) -> dict[str, Labeler]:
         """The labelers of a batch, as they are when it is committed."""
         found = {}
-        for place, (host, generation, seq, outcomes) in enumerate(rows.streams):
+        for place, (host, generation, seq, outcomes, unverified) in enumerate(rows.streams):
             before = self.held[f"{host}/{generation}"]
             after = dict(before.outcomes)
             late = older.get(place, 0)
@@ -175,25 +224,28 @@ class Writer:
             for outcome, labels in added.items():
                 if labels:
                     after[outcome] = after.get(outcome, 0) + labels
-            found[before.name] = Labeler(before.id, host, generation, seq or before.seq, after)
+            found[before.name] = Labeler(
+                before.id,
+                host,
+                generation,
+                seq or before.seq,
+                after,
+                before.unverified + unverified,
+                before.letters_left_out + left_out.get(place, 0),
+            )
         return found
 
     async def _adopt_leftovers(self) -> None:
         """Take over what the former owner committed but did not trim."""
-        position, start = self.owned.position, "-"
-        stream = self.keys.stream(streams.LABELS, SHARD)
-        events = size = 0
-        while position.entries:
-            reply = await self.admin.command(
-                "XRANGE", stream, start, position.entry_id, "COUNT", 1000
-            )
-            entries = [fields[1] for _, fields in reply]
-            if entries:
-                events += codec.gather_labels(entries, {}).events
-                size += sum(map(len, entries))
-            if len(reply) < 1000:
-                break
-            start = streams.id_after(reply[-1][0].decode())
+        position = self.owned.position
+        if not position.entries:
+            return
+        events, size = await trim.committed_leftovers(
+            self.admin,
+            self.keys.stream(streams.LABELS, SHARD),
+            position.entry_id,
+            weigh=lambda entry: codec.gather_labels([entry], {}).events,
+        )
         if events:
             self._trimmer.committed(SHARD, position.entry_id, events, size, time.monotonic())
 

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod fold;
 pub mod frame;
 pub mod heap;
+pub mod labels;
 pub mod lexicon;
 pub mod log;
 pub mod mst;
@@ -58,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     ("entry", entry::check),
     ("fold", fold::check),
     ("frame", frame::check),
+    ("labels", labels::check),
     ("lexicon", lexicon::check),
     ("mst", mst::check),
     ("repo", repo::check),

@@ -94,6 +94,7 @@ targets! {
     entry: 2_000 rounds, 100 accepted, 100 rejected;
     fold: 150 rounds, 25 accepted, 25 rejected;
     frame: 1_000 rounds, 100 accepted, 100 rejected;
+    labels: 2_000 rounds, 100 accepted, 100 rejected;
     lexicon: 2_000 rounds, 100 accepted, 100 rejected;
     mst: 1_000 rounds, 100 accepted, 100 rejected;
     repo: 500 rounds, 50 accepted, 50 rejected;

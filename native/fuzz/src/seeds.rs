@@ -78,6 +78,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let each = entries.chunks(4).enumerate().map(runs);
             each.chain(tapes(60, 500)).collect()
         }
+        "labels" => crate::labels::seeds(),
         "mst" => trees::all().into_iter().chain(tapes(40, 200)).collect(),
         "repo" => exports().into_iter().chain(tapes(40, 120)).collect(),
         "text" => texts(),

@@ -18,13 +18,13 @@ pub(super) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
         2 => (Entry::Sync(read_sync(&mut unpacker)?), 9),
         3 => {
             let origin = read_origin(&mut unpacker)?;
-            let handle = or_nil(&mut unpacker, Unpacker::text)?.map(Cow::Borrowed);
+            let handle = unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed);
             (Entry::Identity(Identity { origin, handle }), 7)
         }
         4 => {
             let origin = read_origin(&mut unpacker)?;
             let active = unpacker.bool()?;
-            let status = or_nil(&mut unpacker, Unpacker::text)?.map(Cow::Borrowed);
+            let status = unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed);
             let account = Account {
                 origin,
                 active,
@@ -37,16 +37,8 @@ pub(super) fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
         7 => (Entry::Closing(read_closing(&mut unpacker)?), 7),
         _ => return None,
     };
-    skip_fields(&mut unpacker, fields, known)?;
+    unpacker.skip_fields(fields, known)?;
     unpacker.is_empty().then_some(entry)
-}
-
-/// Pass over fields that a newer producer added at the end.
-fn skip_fields(unpacker: &mut Unpacker<'_>, fields: usize, known: usize) -> Option<()> {
-    for _ in 0..fields.checked_sub(known)? {
-        unpacker.skip()?;
-    }
-    Some(())
 }
 
 fn read_origin<'a>(unpacker: &mut Unpacker<'a>) -> Option<Origin<'a>> {
@@ -59,53 +51,24 @@ fn read_origin<'a>(unpacker: &mut Unpacker<'a>) -> Option<Origin<'a>> {
     })
 }
 
-/// A value that may be nil; the outer `None` is a malformed one.
-#[allow(clippy::option_option)]
-fn or_nil<'a, T>(
-    unpacker: &mut Unpacker<'a>,
-    read: impl FnOnce(&mut Unpacker<'a>) -> Option<T>,
-) -> Option<Option<T>> {
-    if unpacker.is_nil() {
-        return Some(None);
-    }
-    read(unpacker).map(Some)
-}
-
 fn read_cid<'a>(unpacker: &mut Unpacker<'a>) -> Option<Cid<'a>> {
     Cid::exact(unpacker.bytes()?).ok()
-}
-
-/// A list of arrays that have `known` fields each, or more.
-fn read_list<'a, T>(
-    unpacker: &mut Unpacker<'a>,
-    known: usize,
-    read: impl Fn(&mut Unpacker<'a>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let count = unpacker.array()?;
-    // A count is only a claim; commits have few ops.
-    let mut items = Vec::with_capacity(count.min(256));
-    for _ in 0..count {
-        let fields = unpacker.array()?;
-        items.push(read(unpacker)?);
-        skip_fields(unpacker, fields, known)?;
-    }
-    Some(items)
 }
 
 fn read_commit<'a>(unpacker: &mut Unpacker<'a>) -> Option<Commit<'a>> {
     Some(Commit {
         origin: read_origin(unpacker)?,
         rev: unpacker.text()?,
-        since: or_nil(unpacker, Unpacker::text)?,
+        since: unpacker.or_nil(Unpacker::text)?,
         commit: read_cid(unpacker)?,
-        data: or_nil(unpacker, read_cid)?,
-        prev_data: or_nil(unpacker, read_cid)?,
+        data: unpacker.or_nil(read_cid)?,
+        prev_data: unpacker.or_nil(read_cid)?,
         part: unpacker.int()?,
         parts: unpacker.int()?,
         filtered: unpacker.int()?,
-        ops: read_list(unpacker, 5, read_op)?,
-        rejected: read_list(unpacker, 3, read_rejected_op)?,
-        blocks: read_list(unpacker, 2, read_block)?,
+        ops: unpacker.list(5, read_op)?,
+        rejected: unpacker.list(3, read_rejected_op)?,
+        blocks: unpacker.list(2, read_block)?,
     })
 }
 
@@ -113,9 +76,9 @@ fn read_op<'a>(unpacker: &mut Unpacker<'a>) -> Option<Op<'a>> {
     Some(Op {
         action: Action::from_code(unpacker.int()?)?,
         path: Cow::Borrowed(unpacker.text()?),
-        cid: or_nil(unpacker, read_cid)?,
-        prev: or_nil(unpacker, read_cid)?,
-        record: or_nil(unpacker, Unpacker::bytes)?,
+        cid: unpacker.or_nil(read_cid)?,
+        prev: unpacker.or_nil(read_cid)?,
+        record: unpacker.or_nil(Unpacker::bytes)?,
     })
 }
 
@@ -123,7 +86,7 @@ fn read_rejected_op<'a>(unpacker: &mut Unpacker<'a>) -> Option<RejectedOp<'a>> {
     Some(RejectedOp {
         reason: Reason::from_code(unpacker.int()?)?,
         path: Cow::Borrowed(unpacker.text()?),
-        cid: or_nil(unpacker, read_cid)?,
+        cid: unpacker.or_nil(read_cid)?,
     })
 }
 
@@ -139,7 +102,7 @@ fn read_sync<'a>(unpacker: &mut Unpacker<'a>) -> Option<Sync<'a>> {
         origin: read_origin(unpacker)?,
         rev: Cow::Borrowed(unpacker.text()?),
         commit: read_cid(unpacker)?,
-        blocks: read_list(unpacker, 2, read_block)?,
+        blocks: unpacker.list(2, read_block)?,
     })
 }
 
@@ -147,8 +110,8 @@ fn read_rejected_frame<'a>(unpacker: &mut Unpacker<'a>) -> Option<RejectedFrame<
     Some(RejectedFrame {
         relay: unpacker.text()?,
         generation: unpacker.int()?,
-        seq: or_nil(unpacker, Unpacker::int)?,
-        did: or_nil(unpacker, Unpacker::text)?.map(Cow::Borrowed),
+        seq: unpacker.or_nil(Unpacker::int)?,
+        did: unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed),
         reason: Reason::from_code(unpacker.int()?)?,
         detail: Cow::Borrowed(unpacker.text()?),
         ops: unpacker.int()?,
@@ -161,13 +124,13 @@ fn read_slice<'a>(unpacker: &mut Unpacker<'a>) -> Option<Slice<'a>> {
         did: unpacker.text()?,
         fetch_id: unpacker.int()?,
         rev: unpacker.text()?,
-        after: or_nil(unpacker, Unpacker::text)?,
-        through: or_nil(unpacker, Unpacker::text)?,
+        after: unpacker.or_nil(Unpacker::text)?,
+        through: unpacker.or_nil(Unpacker::text)?,
         collections: read_texts(unpacker)?,
         filtered: unpacker.int()?,
         notify: unpacker.bool()?,
-        records: read_list(unpacker, 3, read_slice_record)?,
-        rejected: read_list(unpacker, 3, read_rejected_op)?,
+        records: unpacker.list(3, read_slice_record)?,
+        rejected: unpacker.list(3, read_rejected_op)?,
     })
 }
 

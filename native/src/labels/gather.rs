@@ -35,6 +35,8 @@ pub struct StreamTally {
     pub seq: Option<i64>,
     /// Labels by outcome: `applied`, `duplicate`, `rejected:WORD`.
     pub outcomes: BTreeMap<String, u64>,
+    /// Of those applied, the ones whose signature nobody checked, or is bad.
+    pub unverified: u64,
 }
 
 /// What a batch of entries changes.
@@ -48,8 +50,16 @@ pub struct Gathered {
     /// Labels in the entries, one at least for each.
     pub events: u64,
     pub labels: u64,
-    letters: Vec<[Option<String>; 8]>,
-    raws: Vec<Vec<u8>>,
+    letters: Vec<Letter>,
+}
+
+/// A label on its way to the dead letters.
+#[derive(Debug)]
+struct Letter {
+    /// Place of its stream in `Gathered::streams`.
+    stream: usize,
+    fields: [Option<String>; 8],
+    raw: Vec<u8>,
 }
 
 type Key<'e> = (usize, &'e str, &'e str, &'e str, &'e str);
@@ -76,6 +86,7 @@ pub fn gather<S: BuildHasher>(
                 generation: entry.generation,
                 seq: held.get(&key).copied(),
                 outcomes: BTreeMap::new(),
+                unverified: 0,
             });
             gathered.streams.len() - 1
         });
@@ -90,11 +101,12 @@ pub fn gather<S: BuildHasher>(
         }
         stream.seq = stream.seq.max(entry.seq);
         count(stream, "applied".into(), entry.labels.len() as u64);
+        stream.unverified += entry.unverified;
         for label in &entry.rejected {
             count(stream, format!("rejected:{}", label.reason.word()), 1);
         }
         for label in &entry.rejected {
-            gathered.keep(&entry, label);
+            gathered.keep(place, &entry, label);
         }
         for label in entry.labels {
             order += 1;
@@ -128,9 +140,9 @@ fn count(stream: &mut StreamTally, outcome: String, labels: u64) {
 }
 
 impl Gathered {
-    fn keep(&mut self, entry: &Entry<'_>, label: &NotCarried<'_>) {
+    fn keep(&mut self, stream: usize, entry: &Entry<'_>, label: &NotCarried<'_>) {
         let owned = |text: &Option<_>| text.as_deref().map(str::to_owned);
-        self.letters.push([
+        let fields = [
             Some(entry.host.to_string()),
             Some(entry.generation.to_string()),
             entry.seq.map(|seq| seq.to_string()),
@@ -139,8 +151,12 @@ impl Gathered {
             owned(&label.cid),
             Some(label.reason.word().to_owned()),
             Some(label.error.chars().take(MAX_ERROR_CHARS).collect()),
-        ]);
-        self.raws.push(label.raw.to_vec());
+        ];
+        self.letters.push(Letter {
+            stream,
+            fields,
+            raw: label.raw.to_vec(),
+        });
     }
 
     /// Array literals of the rows, sorted by key: sources, uris, cids, values, negations, `cts`,
@@ -163,16 +179,18 @@ impl Gathered {
         columns.into_iter().map(ArrayText::finish).collect()
     }
 
-    /// How many labels became dead letters.
-    pub fn letters(&self) -> usize {
-        self.letters.len()
+    /// Of each label that is to become a dead letter, in the order in which they came: the place of
+    /// its stream, and how many bytes would be kept of it.
+    pub fn letters(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let letters = self.letters.iter();
+        letters.map(|letter| (letter.stream, letter.raw.len()))
     }
 
-    /// Parameters of `insert_dead_letters`.
-    pub fn letter_columns(&self) -> Vec<String> {
+    /// Parameters of `insert_dead_letters`: of those letters, by their places, that are kept.
+    pub fn letter_columns(&self, kept: &[usize]) -> Vec<String> {
         let mut columns: [ArrayText; 11] = array_texts();
-        for (letter, raw) in self.letters.iter().zip(&self.raws) {
-            let [host, generation, seq, src, uri, cid, reason, error] = letter;
+        for letter in kept.iter().filter_map(|place| self.letters.get(*place)) {
+            let [host, generation, seq, src, uri, cid, reason, error] = &letter.fields;
             let [sources, shards, hosts, generations, seqs, dids, paths, cids, reasons, errors, raws] =
                 &mut columns;
             sources.push(Some(SOURCE));
@@ -189,7 +207,7 @@ impl Gathered {
             ] {
                 column.push(value.as_deref());
             }
-            raws.push_bytes(Some(raw));
+            raws.push_bytes(Some(&letter.raw));
         }
         columns.into_iter().map(ArrayText::finish).collect()
     }

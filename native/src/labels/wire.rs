@@ -1,7 +1,9 @@
 //! What crosses Redis: one entry of the stream of labels, one frame of a labeler.
 //!
 //! One version byte, then one `MessagePack` array: host, generation, seq or nil, labels,
-//! rejected labels. Additional fields at the end are skipped; another version is its own error.
+//! rejected labels, how many of the labels have no signature that was checked and good (entries
+//! from before that was told end earlier). Additional fields at the end are skipped; another
+//! version is its own error.
 
 use std::borrow::Cow;
 
@@ -22,6 +24,8 @@ pub struct Entry<'a> {
     pub seq: Option<i64>,
     pub labels: Vec<Label<'a>>,
     pub rejected: Vec<NotCarried<'a>>,
+    /// Of the labels, those whose signature nobody checked, or is bad.
+    pub unverified: u64,
 }
 
 /// A label, or a whole frame, on its way to the dead letters.
@@ -44,7 +48,7 @@ impl<'a> Entry<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         let mut writer = Writer::new(out);
-        writer.array(5);
+        writer.array(6);
         writer.text(&self.host);
         writer.int(self.generation);
         match self.seq {
@@ -72,6 +76,7 @@ impl<'a> Entry<'a> {
             writer.text_or_nil(label.cid.as_deref());
             writer.bytes(label.raw);
         }
+        writer.uint(self.unverified);
     }
 
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EntryError> {
@@ -86,68 +91,40 @@ impl<'a> Entry<'a> {
 fn read(bytes: &[u8]) -> Option<Entry<'_>> {
     let mut unpacker = Unpacker::new(bytes);
     let fields = unpacker.array()?;
-    let host = unpacker.text()?.into();
-    let generation = unpacker.int()?;
-    let seq = if unpacker.is_nil() {
-        None
-    } else {
-        Some(unpacker.int()?)
+    let mut entry = Entry {
+        host: unpacker.text()?.into(),
+        generation: unpacker.int()?,
+        seq: unpacker.or_nil(Unpacker::int)?,
+        labels: unpacker.list(7, label)?,
+        rejected: unpacker.list(6, not_carried)?,
+        unverified: 0,
     };
-    let mut labels = Vec::new();
-    for _ in 0..unpacker.array()? {
-        labels.push(label(&mut unpacker)?);
+    if fields > 5 {
+        entry.unverified = u64::try_from(unpacker.int()?).ok()?;
     }
-    let mut rejected = Vec::new();
-    for _ in 0..unpacker.array()? {
-        rejected.push(not_carried(&mut unpacker)?);
-    }
-    skip(&mut unpacker, fields.checked_sub(5)?)?;
-    unpacker.is_empty().then_some(Entry {
-        host,
-        generation,
-        seq,
-        labels,
-        rejected,
-    })
+    unpacker.skip_fields(fields.max(6), 6)?;
+    (fields >= 5 && unpacker.is_empty()).then_some(entry)
 }
 
 fn label<'a>(unpacker: &mut Unpacker<'a>) -> Option<Label<'a>> {
-    let fields = unpacker.array()?;
-    let label = Label {
+    Some(Label {
         src: unpacker.text()?,
         uri: unpacker.text()?,
-        cid: text_or_nil(unpacker)?,
+        cid: unpacker.or_nil(Unpacker::text)?,
         val: unpacker.text()?,
         neg: unpacker.bool()?,
         cts: unpacker.text()?,
-        exp: text_or_nil(unpacker)?,
-    };
-    skip(unpacker, fields.checked_sub(7)?)?;
-    Some(label)
+        exp: unpacker.or_nil(Unpacker::text)?,
+    })
 }
 
 fn not_carried<'a>(unpacker: &mut Unpacker<'a>) -> Option<NotCarried<'a>> {
-    let fields = unpacker.array()?;
-    let label = NotCarried {
+    Some(NotCarried {
         reason: Reason::from_code(unpacker.int()?)?,
         error: unpacker.text()?.into(),
-        src: text_or_nil(unpacker)?.map(Cow::Borrowed),
-        uri: text_or_nil(unpacker)?.map(Cow::Borrowed),
-        cid: text_or_nil(unpacker)?.map(Cow::Borrowed),
+        src: unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed),
+        uri: unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed),
+        cid: unpacker.or_nil(Unpacker::text)?.map(Cow::Borrowed),
         raw: unpacker.bytes()?,
-    };
-    skip(unpacker, fields.checked_sub(6)?)?;
-    Some(label)
-}
-
-fn skip(unpacker: &mut Unpacker<'_>, fields: usize) -> Option<()> {
-    (0..fields).try_for_each(|_| unpacker.skip())
-}
-
-#[allow(clippy::option_option)] // malformed, nil, text
-fn text_or_nil<'a>(unpacker: &mut Unpacker<'a>) -> Option<Option<&'a str>> {
-    if unpacker.is_nil() {
-        return Some(None);
-    }
-    unpacker.text().map(Some)
+    })
 }

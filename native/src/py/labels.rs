@@ -162,8 +162,8 @@ type Plain<'r> = (
     usize,
 );
 
-/// Host, generation, highest seq held, labels by outcome.
-type Tally<'r> = (&'r str, i64, Option<i64>, BTreeMap<String, u64>);
+/// Host, generation, highest seq held, labels by outcome, unverified ones.
+type Tally<'r> = (&'r str, i64, Option<i64>, BTreeMap<String, u64>, u64);
 
 #[pymethods]
 impl LabelRows {
@@ -178,8 +178,8 @@ impl LabelRows {
     }
 
     #[getter]
-    fn letters(&self) -> usize {
-        self.0.letters()
+    fn letters(&self) -> Vec<(usize, usize)> {
+        self.0.letters().collect()
     }
 
     #[getter]
@@ -192,6 +192,7 @@ impl LabelRows {
                     each.generation,
                     each.seq,
                     each.outcomes.clone(),
+                    each.unverified,
                 )
             })
             .collect()
@@ -224,8 +225,9 @@ impl LabelRows {
         py.detach(|| self.0.columns(&without))
     }
 
-    fn letter_columns(&self, py: Python<'_>) -> Vec<String> {
-        py.detach(|| self.0.letter_columns())
+    #[allow(clippy::needless_pass_by_value)] // as PyO3 hands it over
+    fn letter_columns(&self, py: Python<'_>, kept: Vec<usize>) -> Vec<String> {
+        py.detach(|| self.0.letter_columns(&kept))
     }
 }
 
