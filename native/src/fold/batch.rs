@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
+use super::detail;
 use crate::entry::Action;
 use crate::pgcopy::Tuple;
 use crate::plan::TableId;
@@ -257,6 +258,15 @@ pub(crate) struct PostDetail {
     pub quoted: Vec<Subject>,
     pub created_at: Box<str>,
     pub sort_at: Box<str>,
+}
+
+impl PostDetail {
+    /// The posts among what is embedded.
+    pub fn quoted_posts(&self) -> impl Iterator<Item = &Subject> {
+        self.quoted
+            .iter()
+            .filter(|quoted| detail::is_post(&quoted.uri))
+    }
 }
 
 /// A strong reference.

@@ -229,7 +229,7 @@ impl Known {
             "lookup_texts" => self.texts.extend(rows(name, text)?),
             "lookup_some_mutes" => {
                 self.mutes = rows::<(String, String)>(name, text)?.into_iter().collect();
-                self.all_mutes = self.mutes.len() < super::wanted::SOME_MUTES;
+                self.all_mutes = self.mutes.len() < super::mutes::SOME;
             }
             "lookup_mutes" => self.mutes.extend(rows(name, text)?),
             _ if self.late.answer(name, text)? => {}

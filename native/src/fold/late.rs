@@ -201,11 +201,9 @@ impl<'b> Fold<'b, '_> {
             return;
         };
         let author = syntax::authority_of(uri);
-        let mut quoted = record
-            .quoted
-            .iter()
-            .filter(|quoted| detail::is_post(&quoted.uri));
-        let violates = quoted.any(|quoted| self.violates_embedding(author, &quoted.uri));
+        let violates = record
+            .quoted_posts()
+            .any(|quoted| self.violates_embedding(author, &quoted.uri));
         let flags = Flags {
             violates_embedding: violates.then_some(true),
             ..post.flags

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::batch::{Batch, Body, Detail, Written};
+use super::batch::{Batch, Body, Detail, PostDetail, Written};
 use super::decode::Validate;
 use super::detail;
 use super::gates;
@@ -287,11 +287,9 @@ impl Wanted<'_> {
             }
             let row = late.written.as_ref().and_then(|of| of.row.as_ref());
             let post = row.and_then(|row| row.detail.post());
-            for quoted in post.map_or(&[][..], |post| &post.quoted) {
-                if detail::is_post(&quoted.uri) {
-                    self.add("lookup_texts", &detail::postgate_uri(&quoted.uri));
-                    self.add("lookup_posts", &quoted.uri);
-                }
+            for quoted in post.into_iter().flat_map(PostDetail::quoted_posts) {
+                self.add("lookup_texts", &detail::postgate_uri(&quoted.uri));
+                self.add("lookup_posts", &quoted.uri);
             }
         }
     }

@@ -23,9 +23,9 @@ use super::late::Again;
 use super::people;
 use super::wanted::Wanted;
 use super::world::World;
+use super::written;
 use crate::pgcopy::{array_texts, ArrayText};
-use crate::plan::Role;
-use crate::syntax;
+use crate::plan::{Plan, Role};
 
 /// Why something is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,10 +75,7 @@ impl Wanted<'_> {
     pub(super) fn settling_posts(&mut self) {
         let known = self.known;
         for (uri, _) in &known.settling {
-            let collection = syntax::collection_of(uri);
-            let collection = collection.and_then(|nsid| self.plan.collection(nsid));
-            let collection = collection.and_then(|of| self.plan.collections.get(of));
-            match collection.map_or(Role::Plain, |of| of.role) {
+            match role_of(self.plan, uri) {
                 Role::Post => {
                     self.add("lookup_posts", uri);
                     self.add("lookup_thread", uri);
@@ -155,15 +152,17 @@ impl<'b> Fold<'b, '_> {
     /// What came meanwhile is late just now.
     pub(super) fn settle(&mut self) {
         for (uri, time) in &self.known.settling {
-            let collection = syntax::collection_of(uri);
-            let collection = collection.and_then(|nsid| self.plan.collection(nsid));
-            let collection = collection.and_then(|of| self.plan.collections.get(of));
-            let again = match collection.map(|of| of.role) {
-                Some(Role::Post) => self.late_post(uri, time),
-                Some(role @ (Role::Threadgate | Role::Postgate)) => self.late_gate(uri, time, role),
+            let again = match role_of(self.plan, uri) {
+                Role::Post => self.late_post(uri, time),
+                role @ (Role::Threadgate | Role::Postgate) => self.late_gate(uri, time, role),
                 _ => continue,
             };
             self.judge_again(again, 0);
         }
     }
+}
+
+fn role_of(plan: &Plan, uri: &str) -> Role {
+    let collection = written::place(plan, uri).and_then(|(of, _)| plan.collections.get(of));
+    collection.map_or(Role::Plain, |of| of.role)
 }

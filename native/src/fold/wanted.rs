@@ -4,7 +4,7 @@
 //! What is not looked up counts as absent. So everything that the fold may see must be
 //! asked for here, whatever order the batch's ops turn out to have effect in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::batch::{Batch, Body, Kind, Op, PostDetail, Rules, Target, Written};
 use super::detail;
@@ -15,9 +15,6 @@ use crate::entry::Action;
 use crate::pgcopy::ArrayText;
 use crate::plan::{Collection, Plan, Role, TableId};
 use crate::syntax;
-
-/// Fewer thread mutes than these are all read at once; else those that matter are.
-pub(super) const SOME_MUTES: usize = 1_000;
 
 const ROUNDS: usize = 7;
 
@@ -82,7 +79,7 @@ pub(super) struct Wanted<'k> {
     rows: BTreeMap<TableId, Vec<&'k str>>,
     keys: BTreeMap<TableId, Vec<String>>,
     /// Of `lookup_mutes`.
-    pairs: BTreeSet<(String, String)>,
+    pub pairs: BTreeSet<(String, String)>,
     pub once: Vec<&'static str>,
     /// This can be looked up only after the batch before is written, or in the transaction.
     pub must_wait: bool,
@@ -165,10 +162,8 @@ impl<'k> Wanted<'k> {
         if let Some(root) = &post.root {
             self.add("lookup_texts", &detail::threadgate_uri(root));
         }
-        for quoted in &post.quoted {
-            if detail::is_post(&quoted.uri) {
-                self.add("lookup_texts", &detail::postgate_uri(&quoted.uri));
-            }
+        for quoted in post.quoted_posts() {
+            self.add("lookup_texts", &detail::postgate_uri(&quoted.uri));
         }
     }
 
@@ -236,57 +231,6 @@ impl<'k> Wanted<'k> {
         if let Some(items) = self.plan.table_named("list_item") {
             let keys = self.keys.entry(items).or_default();
             keys.extend(rules.lists.iter().map(|list| format!("{list}\0{replier}")));
-        }
-    }
-
-    /// Posts that notifications are about, where their recipients mute threads.
-    fn subjects(&mut self) {
-        let known = self.known;
-        let muters: HashSet<&str> = known.mutes.iter().map(|(did, _)| did.as_str()).collect();
-        if known.all_mutes && muters.is_empty() {
-            return;
-        }
-        let may_mute = |did: &str| !known.all_mutes || muters.contains(did);
-        let batch = self.batch;
-        for (_, written) in batch.ops.iter().filter_map(written_of) {
-            let Some(row) = &written.row else { continue };
-            for notice in &row.notices {
-                if let Some(subject) = notice.subject.as_deref().filter(|_| may_mute(&notice.did)) {
-                    self.add("lookup_posts", subject);
-                }
-            }
-            for quoted in row.detail.post().map_or(&[][..], |post| &post.quoted) {
-                if detail::is_post(&quoted.uri) && may_mute(syntax::authority_of(&quoted.uri)) {
-                    self.add("lookup_posts", &quoted.uri);
-                }
-            }
-        }
-    }
-
-    /// Mutes one by one, where there are too many to know them all.
-    fn mutes(&mut self) {
-        if self.known.all_mutes || self.known.mutes.is_empty() {
-            return;
-        }
-        let mut roots: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-        let late = self.known.late.posts.iter().map(|late| &late.post);
-        for (uri, _, _, _, root, ..) in self.known.posts.iter().chain(late) {
-            let root = root.as_deref().unwrap_or(uri);
-            roots.entry(uri).or_default().insert(root);
-        }
-        for (target, written) in self.batch.ops.iter().filter_map(written_of) {
-            if let Some(post) = written.row.as_ref().and_then(|row| row.detail.post()) {
-                let root = post.root.as_deref().unwrap_or(&target.uri);
-                roots.entry(&target.uri).or_default().insert(root);
-            }
-        }
-        for (uri, roots) in &roots {
-            let host = syntax::authority_of(uri);
-            self.pairs.extend(
-                roots
-                    .iter()
-                    .map(|root| (host.to_owned(), (*root).to_owned())),
-            );
         }
     }
 
