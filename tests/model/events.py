@@ -80,7 +80,7 @@ def read_frame(frame: bytes) -> Event | None:
     match header.get("t"):
         case "#commit":
             _, blocks = libipld.decode_car(body["blocks"])
-            raw = _raw_blocks(body["blocks"]) if blocks else {}
+            raw = raw_blocks(body["blocks"]) if blocks else {}
             ops = [
                 Op(
                     op["action"],
@@ -126,7 +126,7 @@ def read_entry(entry: bytes) -> Event | None:
     return None
 
 
-def _raw_blocks(car: bytes) -> dict[bytes, bytes]:
+def raw_blocks(car: bytes) -> dict[bytes, bytes]:
     """CID -> bytes: a CAR is (length, CID, block) again and again after its header."""
     blocks: dict[bytes, bytes] = {}
     length, at = _varint(car, 0)

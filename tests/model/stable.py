@@ -318,10 +318,9 @@ def differing(
     stable: list[tuple[str, str, Row]] = []
     unstable: Counter[str] = Counter()
     for table, rows in wanted.items():
-        left, right = Counter(map(_frozen, rows)), Counter(map(_frozen, got[table]))
+        left, right = Counter(map(frozen, rows)), Counter(map(frozen, got[table]))
         for word, found in (("missing", left - right), ("extra", right - left)):
-            for frozen in found.elements():
-                row = dict(frozen)
+            for row in map(dict, found.elements()):
                 if stability.is_stable(table, row):
                     stable.append((word, table, row))
                 else:
@@ -329,7 +328,8 @@ def differing(
     return stable, unstable
 
 
-def _frozen(row: Row) -> tuple[tuple[str, Any], ...]:
+def frozen(row: Row) -> tuple[tuple[str, Any], ...]:
+    """A row that can be counted."""
     items = ((name, row[name]) for name in sorted(row))
     return tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in items)
 
