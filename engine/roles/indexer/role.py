@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine import errors
 from engine.adapters import postgres, resp
 from engine.core import streams
+from engine.roles.indexer import epoch as epochs
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import members, tables
 from engine.roles.indexer import position as positions
@@ -194,7 +195,7 @@ class IndexerRole(KeepTrying):
         told = float("-inf")
         while not stop.is_set():
             try:
-                return await sessions.current_epoch(lease.conn, lease.sql, admin, self._keys, held)
+                return await epochs.current_epoch(lease.conn, lease.sql, admin, self._keys, held)
             except errors.StreamsTorn as reason:
                 self._state = "waiting for streams"
                 now = time.monotonic()
