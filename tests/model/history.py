@@ -54,14 +54,21 @@ VERDICTS = {"invalidReplyRoot", "violatesThreadGate", "violatesEmbeddingRules"} 
 class _Version:
     place: int
     """In the log."""
+    time: str
     action: str
     record: Record
 
 
 class History:
-    """A log, and the records that are left of it in the exports of ``exported``."""
+    """A log, and the records that are left of it in the exports of ``exported``.
 
-    def __init__(self, log: Sequence[Event], exported: Iterable[Event]) -> None:
+    ``live``: the log was applied, too, in any order and as far as it came before each export.
+    """
+
+    def __init__(
+        self, log: Sequence[Event], exported: Iterable[Event], *, live: bool = False
+    ) -> None:
+        self._live = live
         self._versions: dict[str, list[_Version]] = defaultdict(list)
         self._kept: dict[str, str] = {}  # uri -> T as a fetched record has it
         self._rivals: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -74,7 +81,7 @@ class History:
         }
         for place, (event, path, action, record) in enumerate(_ops(log)):
             uri = f"at://{event.did}/{path}"
-            self._versions[uri].append(_Version(place, action, record))
+            self._versions[uri].append(_Version(place, event.time, action, record))
             if (key := _unique_key(event.did, path, record)) is not None:
                 self._rivals[key].add(uri)
             for about in _counted(event.did, path, record):
@@ -110,7 +117,7 @@ class History:
 
     def _fetched(self, uri: str) -> set[str]:
         """Of a uri or a DID."""
-        return set() if _host(uri) in self._dids else {"unfetched"}
+        return set() if self._live or _host(uri) in self._dids else {"unfetched"}
 
     def _own(self, uri: str) -> set[str]:
         return self._fetched(uri) | ({"changed"} if len(self._versions[uri]) != 1 else set())
@@ -151,12 +158,16 @@ class History:
             if len(versions) > 1:
                 found.add("judge")
             nsid = uris.collection(judge)
-            is_older = versions[0].place < self._versions[judged][0].place and self._kept.get(
-                judge, ""
-            ) < self._kept.get(judged, "")
+            is_before = versions[0].place < self._versions[judged][0].place
+            is_older = is_before and max(self._times(judge)) < min(self._times(judged))
             if nsid in (_FOLLOW, _LIST_ITEM) or not is_older:
                 found.add("order")
         return found
+
+    def _times(self, uri: str) -> list[str]:
+        """What T of a record may be."""
+        kept = [self._kept.get(uri, "")] if uri in self._kept or not self._live else []
+        return kept + [each.time for each in self._versions[uri] if self._live]
 
     def _gate_flags(self, uri: str) -> set[str]:
         """A post says of its own gates that they were there, or that they are gone."""

@@ -7,7 +7,6 @@ Postgres. A batch is prepared while the one before it is being written, or not.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
 from collections import defaultdict
@@ -20,6 +19,8 @@ from engine.roles.indexer.looker import Looker
 from engine.roles.indexer.reader import ShardEntries
 from engine.roles.indexer.stages import Stages
 from engine.roles.indexer.writer import Committed, Decoded, Writer
+from tests.model.golden import Network
+from tests.scenarios import dsl
 from tests.scenarios.run import SHARDS, World
 
 SOURCES = (streams.LIVE, streams.BACKFILL)
@@ -112,16 +113,31 @@ class Owner(World):
             await self._writing
         self._writing = self._before = None
 
-    async def end(self, *, killed: bool) -> None:
-        """Stop; if ``killed`` in the middle of whatever is being written."""
+    async def look_up(self, network: Network) -> None:
+        """Every handle that is due, as the recorded directory answers."""
+        await self._resolve(dsl.Resolve(network.aliases, network.points))
+
+    async def end(self, *, killed: bool) -> bool:
+        """Stop; if ``killed`` in the middle of whatever is being written.
+
+        Returns whether a batch was lost that way.
+        """
+        is_lost = False
         if killed and self._writing is not None:
-            await asyncio.sleep(self.rng.random() * 0.02)
+            # Half of the time before it has said anything, else anywhere.
+            if self.rng.random() < 0.5:
+                await asyncio.sleep(self.rng.random() * 0.02)
+            is_lost = not self._writing.done()
             self._writer.conn.terminate()
-            with contextlib.suppress(errors.StoreError, asyncio.CancelledError):
+            try:
                 await self._writing
+                is_lost = False
+            except (errors.StoreError, asyncio.CancelledError):
+                pass
         else:
             await self.settle()
         await self.close()
+        return is_lost
 
 
 async def drain(owner: Owner) -> None:
