@@ -74,6 +74,14 @@ def id_after(entry_id: str) -> str:
     return f"{milliseconds}-{sequence + 1}"
 
 
+def is_beyond(last_id: str | None, entry_id: str) -> bool:
+    """Whether a stream with this last id holds, or held, something after an entry.
+
+    A stream that is gone (None) hides what it held.
+    """
+    return last_id is None or id_parts(last_id) > id_parts(entry_id)
+
+
 def canonical_host(host: str) -> str:
     """A relay's name in keys and reports: no scheme, no trailing slash, lower case."""
     return host.strip().split("://", 1)[-1].rstrip("/").lower()

@@ -48,6 +48,24 @@ def _indexed(status: Status) -> float:
     )
 
 
+def _of_labels(read: Callable[[dict[str, Any]], float]) -> Callable[[Status], float]:
+    """A sum over the processes of the labels role, which is one."""
+    return lambda status: float(
+        sum(
+            read(process)
+            for process in status.processes.values()
+            if process.get("role") == "labels"
+        )
+    )
+
+
+def _of_labelers(name: str) -> Callable[[Status], float]:
+    """A count that the labels role keeps of each labeler."""
+    return _of_labels(
+        lambda process: sum(each.get(name, 0) for each in process.get("labelers", {}).values())
+    )
+
+
 @dataclass(frozen=True)
 class Declared:
     """One metric: what it is called, what a rise means, and where its value comes from."""
@@ -97,6 +115,28 @@ METRICS = (
         "indexer_events_processed_total",
         "Ops committed by the indexers, duplicates and rejected ones included.",
         _indexed,
+    ),
+    Declared("ingester_labeler_events_total", "Messages of labelers read.", _of_labelers("frames")),
+    Declared(
+        "ingester_labels_written_total",
+        "Labels appended to label_live, rejected ones included.",
+        _of_labelers("ops"),
+    ),
+    Declared(
+        "ingester_label_live_length",
+        "Labels in the stream label_live, committed ones not yet trimmed included. The labelers "
+        "wait at LABELS_HIGH_WATER_MARK.",
+        lambda status: status.labels.events,
+    ),
+    Declared(
+        "ingester_label_gaps",
+        "Places where a labeler no longer had what was asked for: labels are missing.",
+        lambda status: sum(each.gap_count for each in status.labels.labelers.values()),
+    ),
+    Declared(
+        "indexer_labels_processed_total",
+        "Labels committed, negations, duplicates and rejected ones included.",
+        _of_labels(lambda process: process.get("counters", {}).get("written", 0)),
     ),
 )
 

@@ -22,8 +22,9 @@ import orjson
 from msgspec import Struct
 
 from engine.core import streams
-from engine.ops import backfill_status
+from engine.ops import backfill_status, label_status
 from engine.ops.backfill_status import Backfill
+from engine.ops.label_status import Labels
 from engine.ops.status_facts import (
     Deletions,
     Gap,
@@ -33,7 +34,11 @@ from engine.ops.status_facts import (
     RedisFacts,
     RelayRow,
     SourceFacts,
+    waiting,
 )
+
+_OF_SHARDS = ("firehose", "indexer", "backfiller")
+"""Roles that fill or read the shards; without any of them these need not even be there."""
 
 
 class Relay(Struct):
@@ -86,21 +91,9 @@ class Status(Struct):
     dead_letters: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
     resync: int = 0  # repositories to fetch again
     backfill: Backfill = msgspec.field(default_factory=Backfill)
+    labels: Labels = msgspec.field(default_factory=Labels)
     unsettled: int = 0  # posts and gates that another indexer may have missed
     errors: list[str] = msgspec.field(default_factory=list)
-
-
-def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
-    """Whether the stream holds, or held, something that the position does not cover.
-
-    A position of another epoch covers nothing of these streams; a stream that is gone
-    hides what it held.
-    """
-    if last_id is None:
-        return True
-    if position is None or position.epoch != epoch:
-        return streams.id_parts(last_id) > (0, 0)
-    return streams.id_parts(last_id) > streams.id_parts(position.entry_id)
 
 
 def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: list[str]) -> Status:
@@ -123,6 +116,9 @@ def assemble(redis: RedisFacts | None, postgres: PostgresFacts | None, hosts: li
     status.unsettled = known.unsettled
     status.backfill = known.backfill
     status.backfill.queue, status.backfill.queue_taken = told.queue, told.queue_taken
+    status.labels = label_status.assemble(
+        told.labels if redis else None, known.labels, told.processes.values()
+    )
     for source in dict.fromkeys((streams.LIVE, *known.positions)):
         status.streams[source] = _stream(source, told, known, has_redis=redis is not None)
     stream = status.streams[streams.LIVE]
@@ -232,11 +228,12 @@ def _take_report(relay: Relay, process: Mapping[str, object], host: str) -> None
         relay.notices = {str(name): int(count) for name, count in notices.items()}
 
 
-def caught_up(status: Status, hosts: Iterable[str], roles: Container[str] = ()) -> bool:
+def caught_up(status: Status, hosts: Iterable[str], roles: Container[str] = _OF_SHARDS[:2]) -> bool:
     """Whether everything received is indexed and settled, and no identity or deletion is due.
 
     With the lister among the roles every host that answers is listed, too; with the backfiller
-    every repository has its outcome, and what was fetched is indexed.
+    every repository has its outcome, and what was fetched is indexed. With the labels role every
+    labeler is connected, and what it sent is indexed.
 
     True only where both stores answered and every one of these relays was reached, those apart
     that stand by for another; a relay that was given up does not count. Silence of the relays is
@@ -247,13 +244,18 @@ def caught_up(status: Status, hosts: Iterable[str], roles: Container[str] = ()) 
         not status.errors
         and all(_all_indexed(relay) for relay in relays if relay.active is not False)
         and not (relays and all(relay.active is False for relay in relays))
-        and not any(
-            shard.waiting for source in status.streams.values() for shard in source.shards.values()
-        )
+        and not (any(role in roles for role in _OF_SHARDS) and _has_waiting(status))
         and status.identity.due == 0
         and status.deletions.due == 0
         and status.unsettled == 0
         and backfill_status.caught_up(status.backfill, roles)
+        and label_status.caught_up(status.labels, roles)
+    )
+
+
+def _has_waiting(status: Status) -> bool:
+    return any(
+        shard.waiting for source in status.streams.values() for shard in source.shards.values()
     )
 
 
@@ -292,7 +294,7 @@ def render_text(status: Status) -> str:
             f"stream {name}: {stream.events} events, {stream.bytes} bytes, "
             f"{late} of {len(stream.shards)} shards with something to index"
         )
-    lines += [line for process in status.processes.values() for line in _labelers(process)]
+    lines += label_status.lines(status.labels)
     for name, process in status.processes.items():
         lines.append(
             f"process {name}: {process.get('state')}, host {process.get('host')}, "
@@ -308,17 +310,6 @@ def render_text(status: Status) -> str:
     lines += backfill_status.lines(status.backfill)
     lines += [f"error: {error}" for error in status.errors]
     return "\n".join(lines)
-
-
-def _labelers(process: Mapping[str, Any]) -> list[str]:
-    """Of the labels role: a line for each host of labelers."""
-    said = process.get("labelers")
-    return [
-        f"labeler {host}: {labeler.get('state')}, "
-        f"received {_or_dash(labeler.get('received_seq'))}, "
-        f"{labeler.get('ops', 0)} labels, {labeler.get('rejected_ops', 0)} rejected"
-        for host, labeler in (said.items() if isinstance(said, dict) else ())
-    ]
 
 
 def _late(process: Mapping[str, Any]) -> dict[str, str]:
@@ -339,6 +330,7 @@ def progress_line(status: Status) -> str:
     if status.deletions.due:
         parts.append(f"{status.deletions.due} deletions due")
     parts += backfill_status.progress(status.backfill)
+    parts += label_status.progress(status.labels)
     letters = sum(status.dead_letters.values())
     if letters:
         parts.append(f"{letters} dead letters")

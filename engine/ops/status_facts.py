@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from engine.core import streams
 from engine.ops.backfill_status import Backfill
+from engine.ops.label_status import LabelRows, LabelStream
 
 
 class Gap(Struct):
@@ -56,6 +58,7 @@ class RedisFacts(Struct):
     queue: int | None = None  # entries in the queue of repositories to fetch
     queue_taken: int | None = None  # of them, those that somebody fetches
     processes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    labels: LabelStream = msgspec.field(default_factory=LabelStream)
 
 
 class Position(Struct):
@@ -67,6 +70,15 @@ class Position(Struct):
     relays: dict[str, dict[str, int]]
     entries: int = 0  # committed in this epoch
     age_seconds: float | None = None  # since it was written
+
+
+def waiting(position: Position | None, last_id: str | None, epoch: str) -> bool:
+    """Whether the stream holds, or held, something that the position does not cover.
+
+    A position of another epoch covers nothing of these streams.
+    """
+    same = position is not None and position.epoch == epoch
+    return streams.is_beyond(last_id, position.entry_id if same and position else "0-0")
 
 
 class RelayRow(Struct):
@@ -92,3 +104,4 @@ class PostgresFacts(Struct):
     resync: int = 0
     backfill: Backfill = msgspec.field(default_factory=Backfill)
     unsettled: int = 0
+    labels: LabelRows = msgspec.field(default_factory=LabelRows)

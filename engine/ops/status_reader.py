@@ -15,9 +15,10 @@ from redis.asyncio.client import Pipeline
 
 from engine import sql
 from engine.core import streams
-from engine.core.streams import Keys
+from engine.core.streams import Keys, LabelKeys
 from engine.ops import status as report
 from engine.ops.backfill_status import Backfill
+from engine.ops.label_status import LabelRows
 from engine.ops.status import Status
 from engine.ops.status_facts import (
     Gap,
@@ -26,6 +27,7 @@ from engine.ops.status_facts import (
     RedisFacts,
     RelayRow,
     SourceFacts,
+    waiting,
 )
 from engine.settings import Settings
 
@@ -47,6 +49,7 @@ class StatusReader:
         assert settings.database_url
         self._settings = settings
         self._keys = Keys(settings.redis_key_prefix)
+        self._label_keys = LabelKeys(settings.redis_key_prefix)
         self._hosts = [streams.canonical_host(host) for host in settings.ingester.relay_hosts]
         self._redis = redis.asyncio.Redis.from_url(
             settings.redis_url,
@@ -57,14 +60,16 @@ class StatusReader:
         self._statements = sql.load("status", state=settings.database_state_schema)
         self._lock = asyncio.Lock()
         self._hosts_known: set[str] = set(self._hosts)
+        self._labelers_known: set[str] = set()
 
     async def collect(self) -> Status:
         """One reading. Never raises for a store that is away."""
         async with self._lock:
-            known = set(self._hosts_known)
+            known = (set(self._hosts_known), set(self._labelers_known))
             found = await self._collect()
-            # Cursors are read first, so a relay met only in Postgres needs a second reading.
-            return found if self._hosts_known <= known else await self._collect()
+            # Cursors are read first, so a host met only in Postgres needs a second reading.
+            is_new = known != (self._hosts_known, self._labelers_known)
+            return await self._collect() if is_new else found
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -96,14 +101,16 @@ class StatusReader:
         return status
 
     async def _read_cursors(self) -> RedisFacts:
-        hosts = sorted(self._hosts_known)
-        values = await self._redis.mget([self._keys.cursor(streams.LIVE, host) for host in hosts])
-        return RedisFacts(
-            cursors={
-                host: int(value) if value is not None else None
-                for host, value in zip(hosts, values, strict=True)
-            }
-        )
+        told = RedisFacts()
+        for source, known, cursors in (
+            (streams.LIVE, self._hosts_known, told.cursors),
+            (streams.LABELS, self._labelers_known, told.labels.cursors),
+        ):
+            if hosts := sorted(known):
+                values = await self._redis.mget([self._keys.cursor(source, host) for host in hosts])
+                for host, value in zip(hosts, values, strict=True):
+                    cursors[host] = int(value) if value is not None else None
+        return told
 
     async def _read_streams(self, told: RedisFacts, known: PostgresFacts | None) -> None:
         keys = self._keys
@@ -144,6 +151,7 @@ class StatusReader:
         if not isinstance(pending, Exception):  # no group, while nobody fetches
             told.queue_taken = pending["pending"]
         await self._read_oldest(told, known)
+        await self._read_labels(told)
         await self._read_processes(told)
 
     async def _read_oldest(self, told: RedisFacts, known: PostgresFacts | None) -> None:
@@ -155,7 +163,7 @@ class StatusReader:
             positions = {position.shard: position for position in held}
             for shard, facts in said.streams.items():
                 position = positions.get(shard)
-                if facts is None or not report.waiting(position, facts[1], told.epoch):
+                if facts is None or not waiting(position, facts[1], told.epoch):
                     continue
                 same = position is not None and position.epoch == told.epoch
                 start = f"({position.entry_id}" if same and position else "-"
@@ -164,6 +172,24 @@ class StatusReader:
         for (said, shard), reply in zip(late, await pipe.execute(), strict=True):
             if reply:
                 said.oldest_waiting[shard] = _text(reply[0][0])
+
+    async def _read_labels(self, told: RedisFacts) -> None:
+        keys, said = self._label_keys, told.labels
+        pipe = self._pipeline()
+        pipe.get(keys.epoch)
+        pipe.hvals(keys.events(streams.LABELS))
+        pipe.hvals(keys.bytes(streams.LABELS))
+        pipe.xinfo_stream(keys.stream(streams.LABELS, 0))
+        mark, events, sizes, facts = await pipe.execute(raise_on_error=False)
+        for reply in (mark, events, sizes):
+            if isinstance(reply, Exception):
+                raise reply
+        said.epoch = (mark or b"").decode().rpartition(":")[2]
+        said.events, said.bytes = sum(map(int, events)), sum(map(int, sizes))
+        if not isinstance(facts, redis.exceptions.ResponseError):  # no such stream
+            if isinstance(facts, Exception):
+                raise facts
+            said.last_id = _text(facts["last-generated-id"])
 
     async def _read_processes(self, told: RedisFacts) -> None:
         prefix = self._keys.process("")
@@ -208,10 +234,12 @@ class StatusReader:
         known.backfill = _backfill(row)
         known.identity.due, known.identity.later = row["due"], row["later"]
         known.unsettled = row["unsettled"]
+        known.labels = msgspec.json.decode(row["labels"], type=LabelRows)
         known.deletions.due, known.deletions.later = row["deletions_due"], row["deletions_later"]
         for host, *gap in orjson.loads(row["gaps"])[:_GAPS_SHOWN]:
             known.gaps.setdefault(host, []).append(Gap(*gap))
         self._hosts_known |= {relay.host for relay in known.relays}
+        self._labelers_known |= {row.host for row in known.labels.positions}
         return known
 
     def _drop_postgres(self) -> None:

@@ -43,7 +43,7 @@ from engine.settings import Loaded, Settings
 logger = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 2.0
-"""``--until-caught-up``: relays that send nothing for this long have nothing more to send."""
+"""``--until-caught-up``: relays and labelers that send nothing for so long have nothing more."""
 
 PROGRESS_SECONDS = 1.0
 """Between two lines of progress on a terminal."""
@@ -74,7 +74,8 @@ def up(
         config: the file that they came from, for the processes.
         roles: only these; by default those of the settings.
         until_caught_up: end once all that the relays have is indexed; with the lister and the
-            backfiller once every repository has its outcome, and what was fetched is indexed.
+            backfiller once every repository has its outcome, and what was fetched is indexed; with
+            the labels role once every labeler is connected and what it sent is indexed.
         progress: print a line a second on stdout; by default, if that is a terminal.
         host: this machine's name in the deployment; by default its hostname.
         environ: what the settings were loaded from, for the processes; by default our own.
@@ -327,13 +328,17 @@ class Silence:
         self._roles = roles
         self._seqs: dict[str, int | None] = {}
         self._since: float | None = None  # caught up without a break from then on
+        self._since_at = 0.0  # the same in unix seconds
 
     def observe(self, found: Status, now: float) -> bool:
         """Take one reading; True after ``SILENCE_SECONDS`` of being caught up without a new seq."""
         seqs = {host: relay.received_seq for host, relay in found.relays.items()}
+        seqs |= {host: each.received_seq for host, each in found.labels.labelers.items()}
         if not status.caught_up(found, self._hosts, self._roles):
             self._since = None
             return False
         if self._since is None or seqs != self._seqs:
-            self._seqs, self._since = seqs, now
-        return now - self._since >= SILENCE_SECONDS
+            self._seqs, self._since, self._since_at = seqs, now, found.at
+        # Labelers that declared themselves meanwhile are looked for now and then.
+        looked = found.labels.discovered_at
+        return now - self._since >= SILENCE_SECONDS and (looked is None or looked >= self._since_at)

@@ -43,14 +43,18 @@ FROM {state}.label_position ORDER BY host, generation;
 
 -- name: label_position_add
 -- A labeler is about to be read for the first time, or its seqs started anew.
--- $1 host; $2 generation.
-INSERT INTO {state}.label_position (host, generation) VALUES ($1, $2)
+-- $1 host; $2 generation; $3 whose labels it may carry.
+INSERT INTO {state}.label_position (host, generation, sources) VALUES ($1, $2, $3)
 ON CONFLICT (host, generation) DO NOTHING;
 
 -- name: label_position_last
 -- The life of a labeler's seqs that is now. $1 host.
-SELECT generation, seq FROM {state}.label_position
+SELECT generation, seq, sources FROM {state}.label_position
 WHERE host = $1 ORDER BY generation DESC LIMIT 1;
+
+-- name: label_position_sources
+-- Whose labels a stream may carry, from its beginning on. $1 host; $2 generation; $3 DIDs.
+UPDATE {state}.label_position SET sources = $3 WHERE host = $1 AND generation = $2;
 
 -- name: label_position_move
 -- $1 ids; $2 highest seqs held; $3 labels by outcome, as JSON; $4 unverified ones; $5 dead letters

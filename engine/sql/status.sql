@@ -33,6 +33,23 @@ SELECT
      FROM (SELECT reason, count(*) AS n FROM {state}.dead_letter GROUP BY reason) letters)
         AS dead_letters,
     (SELECT count(*) FROM {state}.repo WHERE resync IS NOT NULL) AS resync,
+    (SELECT json_build_object(
+        'epoch', s.epoch,
+        'entry_id', s.entry_id,
+        'positions', (
+            SELECT coalesce(json_agg(json_build_object(
+                'host', host, 'generation', generation, 'seq', seq, 'outcomes', outcomes,
+                'unverified', unverified, 'letters_left_out', letters_left_out)
+                ORDER BY host, generation), '[]')
+            FROM {state}.label_position),
+        'gap_counts', (
+            SELECT coalesce(json_object_agg(host, n), '{}')
+            FROM (SELECT host, count(*) AS n FROM {state}.label_gap GROUP BY host) counted),
+        'gaps', (
+            SELECT coalesce(json_agg(json_build_array(
+                host, generation, after_seq, before_seq, noted_at) ORDER BY noted_at DESC), '[]')
+            FROM (SELECT * FROM {state}.label_gap ORDER BY noted_at DESC LIMIT 20) newest)
+     )::text FROM {state}.label_stream s) AS labels,
     counted.census::text AS census,
     counted.age::float8 AS census_age,
     -- What a host listed before it was done is counted.

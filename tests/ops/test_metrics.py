@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.ops import metrics
+from engine.ops.label_status import Labeler, Labels
 from engine.ops.status import Status, Stream
 
 COUNTS = {
@@ -34,7 +35,13 @@ def reading(**relay: Any) -> Status:
             "firehose": {"role": "firehose", "relays": {"one": {"counts": COUNTS, **relay}}},
             "indexer/0": {"role": "indexer", "counters": {"ops": 4}},
             "indexer/1": {"role": "indexer", "counters": {"ops": 5}},
+            "labels": {
+                "role": "labels",
+                "labelers": {"l": {"frames": 2, "ops": 6}, "m": {"frames": 1, "ops": 2}},
+                "counters": {"written": 7},
+            },
         },
+        labels=Labels(labelers={"l": Labeler(gap_count=2)}, events=3),
         streams={"firehose_live": Stream(events=13)},
     )
 
@@ -55,6 +62,11 @@ def test_every_metric_moves() -> None:
         ("ingester_firehose_live_length", 13),
         ("indexer_events_processed_total", 9),
         ("ingester_backpressure_active", 0),
+        ("ingester_labeler_events_total", 3),
+        ("ingester_labels_written_total", 8),
+        ("ingester_label_live_length", 3),
+        ("ingester_label_gaps", 2),
+        ("indexer_labels_processed_total", 7),
     ],
 )
 def test_a_metric_says_what_its_help_says(name: str, value: float) -> None:

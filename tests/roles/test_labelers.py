@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from engine import simulate
+from engine.roles.labels import role
 from engine.simulate.feed import message
 from engine.simulate.network import MemoryFrames
-from tests.fix_labels import CID, CTS, POST, World, at_work, did, settings_for
+from tests.fix_labels import CID, CTS, POST, World, at_work, did, holds, settings_for
+
+DECLARE = (
+    'INSERT INTO labeler (uri, cid, creator, "createdAt", "indexedAt") VALUES ($1, $2, $3, $4, $4)'
+)
 
 
 async def test_one_bad_labeler_disturbs_no_other(database: str, redis_url: str) -> None:
@@ -140,16 +146,12 @@ async def test_labelers_that_declare_themselves_are_found(database: str, redis_u
     world = World(2)
     world.say(world.label(POST), of=0)
     world.say(world.label(POST, of=1), of=1)
-    insert = (
-        'INSERT INTO labeler (uri, cid, creator, "createdAt", "indexedAt") '
-        "VALUES ($1, $2, $3, $4, $4)"
-    )
     async with simulate.serve(world.network) as server:
         settings = settings_for(server, database, redis_url, labelers=(), discover=True)
         async with at_work(settings_for(server, database, redis_url, labelers=())) as work:
             for number in range(2):
                 uri = f"at://{did(number)}/app.bsky.labeler.service/self"
-                await work.conn.execute(insert, uri, CID, did(number), CTS)
+                await work.conn.execute(DECLARE, uri, CID, did(number), CTS)
         async with at_work(settings) as work:
             await work.until_rows(world.expected)
 
@@ -164,3 +166,68 @@ async def test_labelers_are_found_through_a_mirror(database: str, redis_url: str
         )
         async with at_work(away) as work:
             await work.until_rows(world.expected)
+
+
+async def test_a_labeler_that_comes_to_a_host_has_what_was_said_before_read_again(
+    database: str, redis_url: str
+) -> None:
+    world = World(2)
+    world.say(world.label(POST), of=0)
+    other = world.label(POST, of=1)
+    world.publish(world.labelers[0].message([other]), of=0)
+    async with simulate.serve(world.network) as server:
+        server.addresses[did(1)] = server.addresses[did(0)]
+        settings = settings_for(server, database, redis_url, labelers=(did(0),))
+        async with at_work(settings) as work:
+            await work.until_seq(2)
+            assert await work.rows() == world.expected  # the other one's are foreign
+        world.expect(other)
+        async with at_work(settings_for(server, database, redis_url)) as work:
+            await work.until_rows(world.expected)
+        # It is known by now: nothing is read again.
+        async with at_work(settings_for(server, database, redis_url)) as work:
+            await work.until(
+                "both are placed",
+                holds(
+                    lambda: (
+                        work.role.report()["unplaced"] == 0
+                        and any(each["connected"] for each in work.counters())
+                    )
+                ),
+            )
+            generations = "SELECT array_agg(generation) FROM headrace.label_position"
+            assert sorted(await work.conn.fetchval(generations)) == [1, 2]
+
+
+async def test_a_labeler_that_declares_itself_at_a_quiet_host_is_read_at_once(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "DISCOVER_SECONDS", 0.1)
+    world = World(2)
+    world.say(world.label(POST), of=0)
+    other = world.label(POST, of=1)
+    world.publish(world.labelers[0].message([other]), of=0)
+    async with simulate.serve(world.network) as server:
+        server.addresses[did(1)] = server.addresses[did(0)]
+        settings = settings_for(server, database, redis_url, labelers=(did(0),), discover=True)
+        async with at_work(settings) as work:
+            await work.until_seq(2)
+            uri = f"at://{did(1)}/app.bsky.labeler.service/self"
+            await work.conn.execute(DECLARE, uri, CID, did(1), CTS)
+            world.expect(other)
+            await work.until_rows(world.expected)
+
+
+async def test_history_that_is_gone_at_the_first_look_is_written_down(
+    database: str, redis_url: str
+) -> None:
+    world = World()
+    for number in range(4):
+        world.publish(world.labelers[0].message([world.label(f"did:plc:{number}")]))
+    async with simulate.serve(world.network) as server:
+        server.labelers[did(0)].oldest_seq = 3
+        async with at_work(settings_for(server, database, redis_url)) as work:
+            await work.until_seq(4)
+            gap = await work.conn.fetchrow("SELECT * FROM headrace.label_gap")
+            assert gap is not None
+            assert (gap["after_seq"], gap["before_seq"]) == (0, 3)

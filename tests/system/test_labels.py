@@ -60,20 +60,27 @@ async def outcomes(database: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def labelled(
-    world: World, log: Path, database: str, redis_url: str, *, rate: float = 0.0, **extra: str
+    world: World,
+    log: Path,
+    database: str,
+    redis_url: str,
+    *,
+    rate: float = 0.0,
+    arguments: tuple[str, ...] = (),
+    failpoint: str = "",
 ) -> Iterator[tuple[Deployment, Server]]:
     """`headrace up --roles labels` on the world's labelers."""
     with simulate.serve_in_thread(world.network) as server:
         for feed in server.labelers.values():
             feed.rate = rate
-        environment = {"LABELS_LABELERS": ",".join(server.labelers), **extra}
+        environment = {"LABELS_LABELERS": ",".join(server.labelers), failpoints.VARIABLE: failpoint}
         with Deployment(
             server.settings,
             database,
             redis_url,
             log=log,
             extra=environment,
-            arguments=("--roles", "labels"),
+            arguments=("--roles", "labels", *arguments),
         ) as run:
             yield run, server
 
@@ -105,7 +112,7 @@ def test_kill_9_at_this_point_leaves_the_same_labels(
         redis_url,
         # Slow enough for several batches, and for entries to be old enough to be trimmed.
         rate=40.0,
-        **{failpoints.VARIABLE: asked},
+        failpoint=asked,
     ) as (run, _):
         run.until_says(f"failpoint {point} reached")
         assert until_held(run, world, database) == world.expected
@@ -143,6 +150,25 @@ def test_a_hundred_thousand_labels_through_kills(
 ) -> None:
     labels = through_kills(tmp_path, database, redis_url, messages=5_400, kills=4, rate=100.0)
     assert labels > 100_000
+
+
+def test_until_caught_up_waits_for_what_labelers_have_sent(
+    tmp_path: Path, database: str, redis_url: str
+) -> None:
+    world = World(2)
+    world.fill(30, seed=11)
+    with labelled(
+        world,
+        tmp_path / "up.log",
+        database,
+        redis_url,
+        # For longer than the silence after which all is taken to be there.
+        rate=6.0,
+        arguments=("--until-caught-up",),
+    ) as (run, _):
+        assert run.wait(60) == 0
+    rows, _ = run_async(look(database))
+    assert rows == world.expected
 
 
 @pytest.mark.slow

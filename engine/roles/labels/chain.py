@@ -1,7 +1,7 @@
 """One labeler's host: websocket, decoder, append; again and again, whatever happens.
 
 A life begins at the cursor and ends with the first thing that goes wrong; then the pause grows,
-up to `CAP_SECONDS`. What goes wrong at a labeler is its chain's business alone. A store that
+up to `pipe.CAP_SECONDS`. What goes wrong at a labeler is its chain's business alone. A store that
 fails is everybody's: it ends the session of the role.
 
 Frames are appended one small batch at a time over a connection that all chains share; while the
@@ -15,34 +15,26 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from engine import log
-from engine.adapters import resp
 from engine.adapters.identity import Unregistered
 from engine.adapters.websocket import Subscription, SubscriptionEnded, subscribe
 from engine.core import codec, streams
-from engine.core.backoff import Backoff
 from engine.errors import UpstreamError
 from engine.roles.firehose.append import Appender, StoreFull
 from engine.roles.firehose.backpressure import Backpressure
 from engine.roles.firehose.chain import CursorInFuture, RelayRefuses
-from engine.roles.firehose.counters import RelayCounters, Restart, State
-from engine.roles.firehose.epoch import Epoch
+from engine.roles.firehose.counters import Restart, State
 from engine.roles.labels.keyring import Keyring, url_of
-from engine.roles.labels.stream import Register
-from engine.settings import LabelsSettings
+from engine.roles.labels.pipe import Known, Pipe
 
 if TYPE_CHECKING:
     from engine.core.codec import LabelBatch
 
 logger = logging.getLogger(__name__)
-
-CAP_SECONDS = 300.0
-"""Longest pause before a labeler is tried again; many of those that declare themselves are gone."""
 
 STEADY_SECONDS = 60.0
 """A connection that lasted so long was a good one, though nothing may have come."""
@@ -57,33 +49,6 @@ FULL_STORE_SECONDS = 0.5
 
 RESET_FRAMES, RESET_SECONDS = 200, 30.0
 """So many frames, or so long, without one beyond the cursor asked for: the labeler counts anew."""
-
-
-@dataclass
-class Pipe:
-    """What the chains of a session share."""
-
-    redis: resp.RespConnection  # used under the lock: WATCH is per connection
-    keys: streams.LabelKeys
-    epoch: Epoch
-    register: Register
-    settings: LabelsSettings
-    executor: Executor
-    dialing: asyncio.Semaphore  # connections being made
-    allow_private: bool
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def appender(self, host: str, generation: int, cursor: int) -> Appender:
-        """An appender of one labeler's frames."""
-        return Appender(self.redis, self.keys, streams.LABELS, host, self.epoch, generation, cursor)
-
-
-@dataclass
-class Known:
-    """What stays of a host between two sessions."""
-
-    counters: RelayCounters = field(default_factory=RelayCounters)
-    backoff: Backoff = field(default_factory=lambda: Backoff(cap_seconds=CAP_SECONDS))
 
 
 class Moved(UpstreamError):
@@ -105,6 +70,7 @@ class Chain:
     def __post_init__(self) -> None:
         """Nothing is open yet."""
         self._again = False
+        self._opened: Subscription | None = None
 
     async def run(self) -> None:
         """Keep the labeler's stream going until no labeler is left at the host.
@@ -151,20 +117,18 @@ class Chain:
             return
         self.ring.keys[did] = key
         self.ring.foreign.discard(did)
-        counters = self.known.counters
-        has_passed = bool(counters.received_seq) or counters.connected
-        if not has_passed or await self.pipe.register.came_from(did, self.host):
-            return
-        if counters.generation is not None:
-            await self.pipe.register.next_generation(
-                self.host, counters.generation, f"another labeler: {did}"
-            )
-            self._again = True
+        if not await self.pipe.register.accepts(self.host, did):
+            # A quiet labeler may say nothing for hours: its connection ends now.
+            self._again = self.known.pending = True
+            if self._opened is not None:
+                self._opened.close()
 
     async def _next_generation(self, reason: str) -> None:
         counters = self.known.counters
         if counters.generation is not None:
-            await self.pipe.register.next_generation(self.host, counters.generation, reason)
+            await self.pipe.register.next_generation(
+                self.host, counters.generation, reason, self.ring.keys
+            )
 
     async def _look_around(self) -> None:
         """The documents of this host's labelers, as they are now."""
@@ -191,8 +155,8 @@ class Chain:
         counters.state = State.CONNECTING
         if counters.generation is not None:  # the first time they were just read
             await self._look_around()
-        self._again = False
-        generation, cursor = await pipe.register.begin(self.host)
+        self._again = self.known.pending = False
+        generation, cursor = await pipe.register.begin(self.host, self.ring.keys)
         counters.generation, counters.received_seq = generation, cursor
         appender = pipe.appender(self.host, generation, cursor)
         pressure = Backpressure(self.host, pipe.settings, counters, kind="labeler")
@@ -209,8 +173,10 @@ class Chain:
         try:
             counters.state, counters.connected = State.STREAMING, True
             logger.info("connected %s", log.fields(labeler=self.host, cursor=cursor))
+            self._opened = opened
             await _Life(self, appender, pressure, generation, cursor).carry(opened)
         finally:
+            self._opened = None
             pressure.end()
             await subscription.__aexit__(None, None, None)
 
@@ -238,12 +204,17 @@ class _Life:
 
     async def carry(self, subscription: Subscription) -> None:
         """Frames into the stream, until something ends; the reason is the exception."""
-        pipe, counters = self.chain.pipe, self.chain.known.counters
+        pipe, known = self.chain.pipe, self.chain.known
+        counters = known.counters
         async with pipe.lock:
             await self.appender.look()
         while True:
+            if self.chain.must_begin_again:
+                raise RelayRefuses("Reread", "another labeler came to this host")
             await self._wait_while_full()
+            known.pending = subscription.waiting_bytes > 0 or self.chain.must_begin_again
             frames = await subscription.take(BATCH_FRAMES, BATCH_BYTES)
+            known.pending = True
             counters.text_frames = self._text_before + subscription.text_frames
             counters.last_frame_at = time.monotonic()
             counters.frames += len(frames)
@@ -257,8 +228,6 @@ class _Life:
                     await self._append(batch)
                 self._count(batch)
             self._heed_errors(batch)
-            if self.chain.must_begin_again:
-                raise RelayRefuses("Reread", "another labeler came to this host")
 
     async def _judged(self, frames: list[bytes]) -> LabelBatch:
         """Decode; ask for sources that are not known, and once for keys that may be old."""
@@ -301,7 +270,8 @@ class _Life:
                     "the labeler says %s",
                     log.fields(labeler=chain.host, name=name, message=message),
                 )
-                self._gap = self._gap or (name == "OutdatedCursor" and self.asked > 0)
+                # Also where all was asked for: what the labeler said first is missing.
+                self._gap = self._gap or name == "OutdatedCursor"
 
     def _heed_errors(self, batch: LabelBatch) -> None:
         for kind, name, message in batch.notices:

@@ -61,7 +61,6 @@ class Keyring:
     clock: Callable[[], float] = time.monotonic
     keys: dict[str, str | None] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
-    refreshed: int = 0  # keys that turned out to be others
     _left: float = float(REFRESHES)
     _at: float = field(default=float("-inf"))
 
@@ -95,7 +94,7 @@ class Keyring:
         except Unregistered:
             is_ours = False
         if is_ours:
-            self.keys[did] = key_of(labeler)
+            self.take(did, labeler)
         else:
             self.foreign.add(did)
             logger.warning(
@@ -117,10 +116,9 @@ class Keyring:
         if self._left < 1:
             return False
         self._left -= 1
-        key = key_of(await self.look_up(did))
-        if key == self.keys.get(did):
+        before = self.keys.get(did)
+        self.take(did, await self.look_up(did))
+        if self.keys[did] == before:
             return False
-        self.keys[did] = key
-        self.refreshed += 1
         logger.info("the labeler has another key %s", log.fields(labeler=self.host, src=did))
         return True

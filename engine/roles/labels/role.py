@@ -27,14 +27,15 @@ from engine.roles.firehose.append import EntriesLost
 from engine.roles.firehose.counters import State
 from engine.roles.keep_trying import KeepTrying
 from engine.roles.labels import writer as writers
-from engine.roles.labels.chain import Chain, Known, Pipe
+from engine.roles.labels.chain import Chain
 from engine.roles.labels.keyring import Keyring, key_of, url_of
+from engine.roles.labels.pipe import Known, Pipe
 from engine.roles.labels.stream import Register, claim
 from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-DISCOVER_SECONDS = 60.0
+DISCOVER_SECONDS = 10.0
 """Between two looks for labelers that declare themselves."""
 
 LOOKUPS = 8
@@ -72,6 +73,7 @@ class LabelsRole(KeepTrying):
         }
         self._known: dict[str, Known] = {}
         self._counters = writers.Counters()
+        self._reading: _Session | None = None
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="labels")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,7 +95,9 @@ class LabelsRole(KeepTrying):
         full = any(known.counters.state == State.FULL for known in self._known.values())
         return {
             "state": str(State.FULL) if full and self._state == "running" else self._state,
-            "labelers": {host: known.counters.report(now) for host, known in self._known.items()},
+            "labelers": {host: known.report(now) for host, known in self._known.items()},
+            "unplaced": len(self._reading.unplaced) if self._reading else None,
+            "discovered_at": self._reading.discovered_at if self._reading else None,
             "counters": dataclasses.asdict(self._counters),
         }
 
@@ -147,10 +151,13 @@ class LabelsRole(KeepTrying):
             logger.info("ready")
             self._state = "running"
             try:
-                await _Session(self._settings, pipe, dids, self._known).run(writer, stop)
+                self._reading = _Session(self._settings, pipe, dids, self._known)
+                await self._reading.run(writer, stop)
             except EntriesLost:
                 await writers.report_torn(db[1], self._sql, owned.token)
                 raise
+            finally:
+                self._reading = None
 
     async def _redis(self, stack: contextlib.AsyncExitStack, url: str) -> resp.RespConnection:
         conn = await resp.RespConnection.open(url)
@@ -176,6 +183,11 @@ class _Session:
         self._chains: dict[str, Chain] = {}
         self._placed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._named = frozenset(settings.labels.labelers)
+        self.unplaced: set[str] = set()
+        """DIDs whose host is asked for: of those found by their records only the first time."""
+        self.discovered_at: float | None = None
+        """Unix seconds of the last look for those; None: never, or not asked for."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, writer: writers.Writer, stop: asyncio.Event) -> None:
@@ -232,14 +244,17 @@ class _Session:
     async def _discover(self) -> None:
         while True:
             limit = self._settings.labels.discover_limit
+            looked_at = time.time()
             for did in await self._pipe.register.discovered(limit):
                 self._place(did)
+            self.discovered_at = looked_at
             await asyncio.sleep(DISCOVER_SECONDS)
 
     def _place(self, did: str) -> None:
         """Have a labeler read at the host that its document names."""
         if did not in self._placed:
             self._placed.add(did)
+            self.unplaced.add(did)
             self._start(self._find_place(did))
 
     async def _find_place(self, did: str) -> None:
@@ -250,6 +265,8 @@ class _Session:
                     labeler = await self._dids.labeler(did)
                 url = url_of(labeler)
             except errors.UpstreamError as error:
+                if did not in self._named:
+                    self.unplaced.discard(did)
                 delay = backoff.next(random.random())  # noqa: S311 - jitter
                 logger.log(
                     logging.WARNING if backoff.failures <= 3 else logging.DEBUG,
@@ -265,6 +282,8 @@ class _Session:
                 self._open(url, is_trusted=False, did=did, key=key_of(labeler))
             else:
                 await chain.join(did, key_of(labeler))
+                chain.known.named |= did in self._named
+            self.unplaced.discard(did)
             return
 
     def _open(
@@ -283,6 +302,7 @@ class _Session:
             self._place(gone)
 
         known = self._known.setdefault(host, Known())
+        known.named |= is_trusted or did in self._named
         chain = Chain(host, url, self._pipe, ring, known, is_trusted, moved)
         self._chains[host] = chain
 

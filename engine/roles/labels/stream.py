@@ -15,6 +15,7 @@ import asyncio
 import json
 import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,23 +178,52 @@ class Register:
         self._sql = sql
         self._lock = asyncio.Lock()
 
-    async def begin(self, host: str) -> tuple[int, int]:
+    async def begin(self, host: str, sources: Collection[str]) -> tuple[int, int]:
         """The generation of a labeler's seqs, and the cursor to ask for: 0 the first time.
 
-        Its row is in Postgres, durably, before the first of its frames is in the stream.
+        Its row is in Postgres, durably, before the first of its frames is in the stream. Where
+        one of the sources came to the host after it was read, all it has is read again.
+
+        Args:
+            host: nothing is being appended of it.
+            sources: DIDs whose labels are taken, as far as they are known.
         """
         async with self._lock, postgres.translated_errors():
             row = await self._db.fetchrow(self._sql["label_position_last"], host)
             if row is None:
-                await self._add(host, 1)
+                await self._add(host, 1, sources)
                 generation, held = 1, 0
             else:
                 generation, held = row["generation"], row["seq"]
+            late = [src for src in sources if not await self._accepts(row, host, src)]
         reply = await self._redis.command("GET", self._keys.cursor(streams.LABELS, host))
         cursor = int(reply) if isinstance(reply, bytes) and reply.isdigit() else held
+        if late and cursor:
+            reason = f"another labeler: {', '.join(sorted(late))}"
+            await self.next_generation(host, generation, reason, sources)
+            return generation + 1, 0
+        if row is not None and (late or row["sources"] is None):
+            async with self._lock, postgres.translated_errors():
+                await self._db.execute(
+                    self._sql["label_position_sources"], host, generation, sorted(sources)
+                )
         return generation, cursor
 
-    async def next_generation(self, host: str, generation: int, reason: str) -> None:
+    async def accepts(self, host: str, src: str) -> bool:
+        """Whether a source's labels were taken from what is read of a host from its beginning."""
+        async with self._lock, postgres.translated_errors():
+            row = await self._db.fetchrow(self._sql["label_position_last"], host)
+            return await self._accepts(row, host, src)
+
+    async def _accepts(self, row: asyncpg.Record | None, host: str, src: str) -> bool:
+        if row is None or row["sources"] is None or src in row["sources"]:
+            return True
+        # A host of the settings finds its sources in what it sends.
+        return bool(await self._db.fetchval(self._sql["label_source_hosts"], src, host))
+
+    async def next_generation(
+        self, host: str, generation: int, reason: str, sources: Collection[str]
+    ) -> None:
         """The labeler counts anew, or all it has is wanted again: from 0, beside what is known.
 
         The old cursor goes first: in the new generation it would skip what was never read.
@@ -201,7 +231,7 @@ class Register:
         key = self._keys.cursor(streams.LABELS, host)
         await self._redis.command("DEL", key)
         async with self._lock, postgres.translated_errors():
-            await self._add(host, generation + 1)
+            await self._add(host, generation + 1, sources)
         await self._redis.command("SET", key, 0)
         logger.warning(
             "reading everything that the labeler has again %s",
@@ -217,21 +247,18 @@ class Register:
             log.fields(labeler=host, after_seq=after, before_seq=before),
         )
 
-    async def came_from(self, src: str, host: str) -> bool:
-        """Whether labels of a source were ever taken from a host."""
-        async with self._lock, postgres.translated_errors():
-            return bool(await self._db.fetchval(self._sql["label_source_hosts"], src, host))
-
     async def discovered(self, limit: int) -> list[str]:
         """DIDs that declare themselves labelers, the oldest first."""
         async with self._lock, postgres.translated_errors():
             rows = await self._db.fetch(self._sql["label_discovered"], limit)
         return [row["creator"] for row in rows]
 
-    async def _add(self, host: str, generation: int) -> None:
+    async def _add(self, host: str, generation: int, sources: Collection[str]) -> None:
         async with self._db.transaction():
             await self._db.execute(self._sql["label_flushed"])
-            await self._db.execute(self._sql["label_position_add"], host, generation)
+            await self._db.execute(
+                self._sql["label_position_add"], host, generation, sorted(sources)
+            )
 
 
 async def positions(db: asyncpg.Connection[Any], sql: dict[str, str]) -> dict[str, Labeler]:
