@@ -53,6 +53,12 @@ STATUS_OF = {
 ``gone`` has none: what deletes an account is its ``#account`` event, confirmed by its host.
 """
 
+
+def status_of(outcome: str | None) -> str | None:
+    """The same, of an outcome that may be none."""
+    return STATUS_OF.get(Outcome(outcome)) if outcome is not None else None
+
+
 XRPC_ERRORS: Mapping[str, Outcome] = {
     "RepoNotFound": Outcome.GONE,
     "RepoTakendown": Outcome.TAKEN_DOWN,

@@ -99,15 +99,17 @@ WHERE origin = $1 AND token = $2;
 
 -- name: page_repos
 -- What a page says. $1 DIDs; $2 revs; $3 status, NULL where active; $4 the outcome that follows
--- from it; $5 the PDS, NULL for a relay's page; $6 revs up to this one should be known by now.
+-- from it; $5 the PDS, NULL for a relay's page; $6 revs up to this one should be known by now; $7
+-- the status that is to be told to whoever owns the account's row, NULL: none.
 --
 -- A host speaks for a repository if no other does, or if the other called it inactive and this one
 -- does not: what is listed twice was moved. A relay speaks for those of no known host. Who does
 -- not speak may bring a rev, never a status. What did not change is not written.
 WITH said AS (
-    INSERT INTO {state}.repo AS r (did, host, listed_rev, listed_status, listed_at, outcome)
-    SELECT did, $5::text, rev, status, now(), outcome
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS page (did, rev, status, outcome)
+    INSERT INTO {state}.repo AS r (did, host, listed_rev, listed_status, listed_at, outcome, tell)
+    SELECT did, $5::text, rev, status, now(), outcome, tell
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $7::text[])
+        AS page (did, rev, status, outcome, tell)
     ORDER BY did
     ON CONFLICT (did) DO UPDATE SET
         host = CASE
@@ -132,6 +134,16 @@ WITH said AS (
                     OR excluded.listed_rev COLLATE "C" > r.listed_rev COLLATE "C")
             THEN NULL
             ELSE r.outcome
+        END,
+        -- Active again is told where the list had said otherwise, for then it was we who told.
+        tell = CASE
+            WHEN (excluded.host IS NULL AND r.host IS NOT NULL)
+                OR excluded.listed_status IS NOT DISTINCT FROM r.listed_status
+            THEN r.tell
+            WHEN excluded.listed_status IS NULL
+            THEN CASE WHEN r.tell IS NOT NULL OR NOT r.active THEN 'active' END
+            WHEN r.active OR r.active IS NULL OR r.status IS DISTINCT FROM excluded.tell
+            THEN excluded.tell
         END,
         next_attempt_at = CASE
             WHEN excluded.outcome IS NOT NULL AND (excluded.host IS NOT NULL OR r.host IS NULL)
@@ -165,6 +177,36 @@ WITH said AS (
     RETURNING (xmax = 0) AS is_new
 )
 SELECT count(*) FILTER (WHERE is_new) AS new, count(*) AS written FROM said;
+
+-- name: untold
+-- What lists say of accounts and nobody was told, or whose owner has not come to it. $1 how many.
+SELECT did, tell, listed_at, host FROM {state}.repo
+WHERE tell IS NOT NULL
+ORDER BY did
+LIMIT $1;
+
+-- name: told
+-- An #account that is not older is applied. $1 DIDs; $2 what each was told; $3 as of when. Rows that
+-- somebody works on are left for another time.
+WITH mine AS (
+    SELECT repo.did
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS said (did, tell, at)
+    JOIN {state}.repo USING (did, tell)
+    WHERE repo.account_time COLLATE "C" >= said.at
+    ORDER BY repo.did
+    FOR NO KEY UPDATE OF repo SKIP LOCKED
+)
+UPDATE {state}.repo SET tell = NULL FROM mine WHERE repo.did = mine.did;
+
+-- name: untell
+-- It was not for that host to say. $1 DIDs; $2 what would have been told.
+WITH mine AS (
+    SELECT repo.did FROM unnest($1::text[], $2::text[]) AS said (did, tell)
+    JOIN {state}.repo USING (did, tell)
+    ORDER BY repo.did
+    FOR NO KEY UPDATE OF repo SKIP LOCKED
+)
+UPDATE {state}.repo SET tell = NULL FROM mine WHERE repo.did = mine.did;
 
 -- name: gap_add
 -- One repository was stepped over. $1 origin; $2 cursor before it; $3 where the listing went on, or

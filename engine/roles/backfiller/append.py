@@ -27,7 +27,7 @@ from typing import Any
 
 from engine import log
 from engine.adapters import resp
-from engine.core import streams
+from engine.core import streams, wire
 from engine.errors import StoreError, StreamsTorn
 from engine.roles.firehose.append import StoreFull, refusal
 from engine.roles.firehose.backpressure import RESUME_SHARE
@@ -47,6 +47,24 @@ _TAIL_REPLIES = 5  # EXEC, WATCH, GET, HVALS, HVALS
 
 Entry = tuple[int, bytes]
 """What it weighs against the high water mark in events, and its bytes."""
+
+
+NO_RELAY = "backfill"
+"""Who says it, where an entry is from no relay: its generation is 0, and it has no seq."""
+
+
+def account_entry(did: str, status: str | None, time: str) -> Entry:
+    """What has the owner of an account's row write its status as of ``time``; None: active."""
+    account = wire.Account(
+        relay=NO_RELAY,
+        generation=0,
+        seq=0,
+        did=did,
+        time=time,
+        active=status is None,
+        status=status,
+    )
+    return wire.weight(account), wire.encode(account)
 
 
 @dataclass(frozen=True)
@@ -167,7 +185,7 @@ class Appender:
 
     async def _wait_for_room(self) -> None:
         if not self._is_guarded:
-            await self._look_now()
+            await self.look()
         while self.is_full or not self._has_room(1.0):
             # One looks for all, and each who was woken looks whether another was faster.
             if self._room is None:
@@ -181,7 +199,7 @@ class Appender:
             try:
                 while True:
                     await asyncio.sleep(POLL_SECONDS)
-                    await self._look_now()
+                    await self.look()
                     if self._has_room(RESUME_SHARE):
                         return
             finally:
@@ -205,8 +223,12 @@ class Appender:
             said = log.fields(source=streams.BACKFILL, seconds=seconds)
             logger.info("backpressure ends %s", said)
 
-    async def _look_now(self) -> None:
-        """See that the epoch is ours, guard the next append, and learn how full it is."""
+    async def look(self) -> None:
+        """See that the epoch is ours, guard the next append, and learn how full it is.
+
+        Raises:
+            StreamsTorn: the epoch is another.
+        """
         self._read_look(await self._redis.execute(self._look, _TAIL_REPLIES - 1))
 
     def _read_look(self, replies: Sequence[Any]) -> None:

@@ -21,10 +21,10 @@ import msgspec
 from engine import failpoints
 from engine.adapters import http
 from engine.adapters.identity import DirectoryAway, Unregistered
-from engine.core import codec, hosts, outcomes, streams, wire
+from engine.core import codec, hosts, outcomes, streams
 from engine.core.outcomes import Attempt, Outcome
 from engine.errors import UpstreamError
-from engine.roles.backfiller.append import Appender, Done
+from engine.roles.backfiller.append import Appender, Done, account_entry
 from engine.roles.backfiller.directory import Homeless
 from engine.roles.backfiller.slices import Cut, append_export
 
@@ -44,10 +44,6 @@ INLINE_BYTES = 128 * 1024
 
 Answered = Callable[[hosts.Answer, hosts.Told], None]
 """Told once an attempt: the host is done with us, and this is what it said of itself."""
-
-
-NO_RELAY = "backfill"
-"""Who says it, where an entry is from no relay: its generation is 0, and it has no seq."""
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -222,16 +218,8 @@ class Attempts:
         It goes the way of ``#account`` events, as of now: older ones have no effect after it.
         """
         self.counters.statuses += 1
-        account = wire.Account(
-            relay=NO_RELAY,
-            generation=0,
-            seq=0,
-            did=did,
-            time=_instant(self.wall_clock()),
-            active=status is None,
-            status=status,
-        )
-        await self.appender.append(did, [(wire.weight(account), wire.encode(account))])
+        entry = account_entry(did, status, _instant(self.wall_clock()))
+        await self.appender.append(did, [entry])
 
 
 def _text(cid: bytes) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from engine import log, sql
 from engine.adapters import postgres, resp
+from engine.adapters.identity import DidResolver
 from engine.core import listing as rules
 from engine.core import urls
 from engine.roles.lister.feeder import Counters as Fed
@@ -16,6 +17,7 @@ from engine.roles.lister.feeder import Feeder
 from engine.roles.lister.listing import ROUNDS, Counters
 from engine.roles.lister.lists import ListError, Lists, Spacing
 from engine.roles.lister.store import Gap, Store
+from engine.roles.lister.telling import Teller
 from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Lead:
         settings: Settings,
         lists: Lists,
         store: Store,
+        dids: DidResolver,
         counters: Counters,
         fed: Fed,
     ) -> None:
@@ -67,6 +70,7 @@ class Lead:
         self._settings = settings
         self._lists = lists
         self._store = store
+        self._dids = dids
         self._counters = counters
         self._fed = fed
         self._relays = [urls.http_url(relay) for relay in settings.ingester.relay_hosts]
@@ -93,7 +97,8 @@ class Lead:
             try:
                 feeder = Feeder(conn, redis, self._settings, self._fed)
                 await self._add_hosts()
-                jobs = [self._feed(feeder), self._ask_gaps(), self._count()]
+                teller = Teller(self._settings, self._store, self._dids, self._counters)
+                jobs = [self._feed(feeder), self._ask_gaps(), self._count(), teller.run()]
                 jobs += [self._name_hosts(relay) for relay in self._relays]
                 tasks += [asyncio.create_task(job) for job in jobs]
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -42,6 +42,7 @@ class Counters:
     failed: int = 0  # requests
     gaps: int = 0  # repositories stepped over
     hosts: int = 0  # listings that came to their end
+    told: int = 0  # accounts whose owners were told a status
 
 
 class Listing:

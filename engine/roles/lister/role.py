@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import errors, log, sql
 from engine.adapters import http, postgres
+from engine.adapters.identity import DidResolver
 from engine.roles.keep_trying import KeepTrying, pause
 from engine.roles.lister.feeder import Counters as Fed
 from engine.roles.lister.lead import Lead
@@ -91,7 +92,8 @@ class ListerRole(KeepTrying):
             lists = Lists(fetcher, settings.lister)
             store = Store(idle, settings.database_state_schema, settings.lister.grace_seconds)
             await store.release(self._name)
-            self._lead = Lead(self._name, settings, lists, store, self._counters, self._fed)
+            dids = DidResolver.of(settings, fetcher)
+            self._lead = Lead(self._name, settings, lists, store, dids, self._counters, self._fed)
             leading = asyncio.create_task(self._lead.run())
             listing = asyncio.create_task(self._list(stop, lists, store))
             renewing = asyncio.create_task(self._renew(store))

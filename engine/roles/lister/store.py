@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -13,7 +14,7 @@ import msgspec
 
 from engine import sql
 from engine.adapters import postgres
-from engine.core import listing
+from engine.core import listing, outcomes
 from engine.core.listing import NamedHost, Page
 from engine.errors import StoreError
 
@@ -54,6 +55,15 @@ class Gap(msgspec.Struct, frozen=True):
     relay: bool
 
 
+class Untold(msgspec.Struct, frozen=True):
+    """What a list says of an account."""
+
+    did: str
+    tell: str  # a status, or active
+    listed_at: datetime
+    host: str | None  # whose list; None: a relay's
+
+
 class ClaimLost(Exception):
     """Another lister has the host now; nothing was written."""
 
@@ -75,6 +85,10 @@ class Store:
         self._idle = idle
         self._sql = sql.load("lister", state=schema)
         self._grace = grace_seconds
+
+    def connection(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+        """One of the connections, for what is not ours to state."""
+        return postgres.borrowed(self._idle)
 
     async def claim(self, name: str, *, failing: bool) -> Claim | None:
         """The next host to list, held for ``CLAIM_SECONDS``; None if there is none now."""
@@ -145,8 +159,27 @@ class Store:
             [repo.outcome for repo in page.repos],
             host,
             listing.tid_at(time.time() - self._grace),
+            [outcomes.status_of(repo.outcome) for repo in page.repos],
         )
         return int(row["new"]) if row is not None else 0
+
+    async def untold(self, count: int) -> list[Untold]:
+        """What lists say of accounts and their owners have not applied."""
+        async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
+            rows = await conn.fetch(self._sql["untold"], count)
+        return [Untold(*row) for row in rows]
+
+    async def told(self, some: Sequence[Untold], instants: Sequence[str]) -> None:
+        """Forget those of them that are applied; ``instants`` as of which they were told."""
+        dids, words = [each.did for each in some], [each.tell for each in some]
+        async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
+            await conn.execute(self._sql["told"], dids, words, list(instants))
+
+    async def untell(self, some: Sequence[Untold]) -> None:
+        """Forget these: nobody is told."""
+        dids, words = [each.did for each in some], [each.tell for each in some]
+        async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
+            await conn.execute(self._sql["untell"], dids, words)
 
     async def done(self, claim: Claim, next_seconds: float, odd: str | None) -> None:
         """The listing is over; the claim is given back."""

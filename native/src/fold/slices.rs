@@ -64,6 +64,7 @@ impl Slices {
                     Entry::Closing(closing) => {
                         slices.parts.entry(closing.did.to_owned()).or_default();
                     }
+                    Entry::Account(_) => {} // what a host says of it, who is asked or lists it
                     _ => return Err(EntryError::Malformed), // of another stream
                 }
                 events += read.events() as u64;
@@ -199,6 +200,7 @@ impl Slices {
             match Entry::decode(bytes) {
                 Ok(Entry::Slice(slice)) => made.slice(&slice, (at, *source)),
                 Ok(Entry::Closing(closing)) => made.closing(&closing, (at, *source)),
+                Ok(Entry::Account(account)) => made.account(&account, (at, *source)),
                 _ => {} // was read before
             }
         }

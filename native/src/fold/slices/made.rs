@@ -164,6 +164,15 @@ impl<L: Validate> Maker<'_, L> {
         self.event(closing.did, &time, from, 1, Kind::Closing(end));
     }
 
+    /// The account's status at its host, as of the event's own time.
+    pub fn account(&mut self, account: &entry::Account<'_>, from: From) {
+        let kind = Kind::Account {
+            active: account.active,
+            status: account.status.as_deref().map(Box::from),
+        };
+        self.event(account.origin.did, account.origin.time, from, 1, kind);
+    }
+
     fn op_event(&mut self, slice: &entry::Slice<'_>, time: &str, from: From, op: usize) {
         let record = Record {
             fetch_id: slice.fetch_id,

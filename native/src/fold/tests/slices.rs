@@ -353,6 +353,18 @@ fn times_are_those_of_record_keys_that_are_not_later_than_the_snapshot() {
 }
 
 #[test]
+fn what_a_host_says_of_an_account_comes_among_the_slices() {
+    let mut log = Log::new();
+    log.account(A, false, Some("takendown"));
+    let entries = vec![log.entries.remove(0), closing()];
+    let actor = format!(r#"[["{A}", true, "2024-01-01T00:00:00.000Z", null]]"#);
+    let changes = folded(entries, &[], &[("lookup_actors", &actor)]);
+    let set = statement(&changes, "update_actor_status").unwrap();
+    assert_eq!(set[1], r#"{"takendown"}"#);
+    assert_eq!(outcomes(&changes), BTreeMap::from([("applied", 2)]));
+}
+
+#[test]
 fn entries_in_the_wrong_stream_are_not_read() {
     let shards = |entry: Vec<u8>| {
         vec![ShardEntries {
