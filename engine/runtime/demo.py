@@ -64,7 +64,6 @@ def _environ(served: dict[str, str], data_dir: Path) -> dict[str, str]:
         "DATA_DIR": str(data_dir),
         "METRICS_PORT": "0",
         "LOG_LEVEL": "warning",
-        "ROLES": "firehose,indexer,identity",  # its relay still has everything: nothing to fetch
     }
     return rest | served | demo
 
@@ -79,6 +78,7 @@ async def _show_rows(settings: Settings) -> None:
         count = sql.count_rows(settings.database_schema, tables)
         counts = await conn.fetchrow(count) or {}
         posts = await conn.fetch(statements["posts"])
+        repositories = await conn.fetch(statements["repositories"])
         letters = await conn.fetch(statements["dead_letters"])
     finally:
         await conn.close()
@@ -86,6 +86,9 @@ async def _show_rows(settings: Settings) -> None:
     for name, rows in counts.items():
         if rows:
             print(f"  {name:28}{rows:>9,}")
+    print("\nRepositories, fetched from their hosts and proved beside the live events:")
+    for found in repositories:
+        print(f"  {found['outcome']:28}{found['repositories']:>9,}")
     print("\nDead letters, for the network has bad data on purpose:")
     for letter in letters:
         print(f"  {letter['reason']:28}{letter['rows']:>9,}")

@@ -17,3 +17,8 @@ LIMIT 3;
 -- name: dead_letters
 -- What could not be indexed, by reason.
 SELECT reason, count(*) AS rows FROM {state}.dead_letter GROUP BY reason ORDER BY reason;
+
+-- name: repositories
+-- What became of the repositories: ok, empty, or why there is none.
+SELECT coalesce(outcome, 'not asked for') AS outcome, count(*) AS repositories
+FROM {state}.repo GROUP BY 1 ORDER BY 2 DESC, 1;

@@ -26,6 +26,7 @@ def test_demo_ends_with_rows_and_where_to_look(short_dir: Path) -> None:
     assert rows["post"] > 100
     assert rows["like"] > rows["repost"] > 10
     assert rows["actor"] == rows["profile"] > 10
+    assert rows["ok"] > 30, "its repositories were fetched, too"
     assert "INGESTER_RELAY_HOSTS" in done.stdout
     assert "headrace status" in done.stdout
     assert "Traceback" not in done.stderr
