@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.rdatatype
-import dns.resolver
 import msgspec
 
 from engine.adapters.http import Fetcher
-from engine.core import identity
+from engine.core import identity, outcomes
 from engine.core.identity import Identity, Keeper
+from engine.core.pacing import Turns
 from engine.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 
 DOCUMENT_LIMIT_BYTES = 256 * 1024
 """Real documents have one or two KiB; more is an attack or a mistake."""
-
-HANDLE_LIMIT_BYTES = 16 * 1024
-"""A well-known answer is one DID; some servers pad it with a page."""
 
 EXPORT_LINE_BYTES = 16 * 1024
 """Of the directory's log, on average at most: an operation has up to 7,500 bytes of DAG-CBOR."""
@@ -36,8 +30,6 @@ EXPORT_SECONDS = 25.0
 
 REST_SECONDS_MAX = 60.0
 """A directory that fails is passed over for a second at first, and never longer than this."""
-
-WELL_KNOWN = "https://{handle}/.well-known/atproto-did"
 
 
 class Unregistered(UpstreamError):
@@ -52,13 +44,6 @@ class DirectoryAway(UpstreamError):
     """No PLC directory answers; that says nothing about the DID."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What asking for a handle brought."""
-
-    did: str | None
-    failure: str | None = None  # why a source could not be asked; None: the answer is certain
-
-
 class LogPage(msgspec.Struct, frozen=True):
     """A part of the directory's log: JSON lines."""
 
@@ -66,11 +51,12 @@ class LogPage(msgspec.Struct, frozen=True):
     by_directory: bool  # else by a mirror, which may lag
 
 
-class HandleResolver(Protocol):
-    """Turns a handle into a DID."""
+class Busy(UpstreamError):
+    """A directory that has too much to do, and what it says of when it has not."""
 
-    async def resolve(self, handle: str) -> Answer:
-        """The handle's DID as it is now; nothing is cached. Never raises for the network."""
+    def __init__(self, status: int, retry_seconds: float | None) -> None:
+        super().__init__(f"HTTP {status} for the DID document")
+        self.retry_seconds = retry_seconds
 
 
 class DidResolver:
@@ -83,21 +69,39 @@ class DidResolver:
         timeout_seconds: float = 5.0,
         *,
         mirrors: Sequence[str] = (),
+        per_second: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask the directory at ``plc_url``, and ``mirrors`` of it while that one is in trouble."""
+        """Ask the directory at ``plc_url``, and ``mirrors`` of it while that one is in trouble.
+
+        Each is asked at most ``per_second`` times a second, by all tasks together, and not at all
+        while it says that it is too much. Waiting for a turn is not part of the timeout.
+        """
         self._fetcher = fetcher
         self._timeout = timeout_seconds
-        self._directories = [_Directory(url) for url in (plc_url, *mirrors)]
+        self._directories = [
+            _Directory(url, Turns(per_second) if per_second else None)
+            for url in (plc_url, *mirrors)
+        ]
         self._clock = clock
 
     @classmethod
     def of(
-        cls, settings: Settings, fetcher: Fetcher, timeout_seconds: float | None = None
+        cls,
+        settings: Settings,
+        fetcher: Fetcher,
+        timeout_seconds: float | None = None,
+        per_second: float | None = None,
     ) -> DidResolver:
         """Ask the directory and the mirrors of the settings; ``IDENTITY_TIMEOUT_SECONDS`` each."""
         timeout = settings.identity.timeout_seconds if timeout_seconds is None else timeout_seconds
-        return cls(fetcher, settings.plc_url, timeout, mirrors=settings.plc_mirrors)
+        return cls(
+            fetcher,
+            settings.plc_url,
+            timeout,
+            mirrors=settings.plc_mirrors,
+            per_second=per_second,
+        )
 
     async def resolve(self, did: str) -> Identity:
         """The DID's document as it is now; nothing is cached.
@@ -143,6 +147,7 @@ class DidResolver:
         """
         failure: UpstreamError | None = None
         for directory in self._at_work():
+            await directory.turn(self._clock)
             try:
                 body = await self._ask(
                     f"{directory.url.rstrip('/')}/export",
@@ -164,11 +169,12 @@ class DidResolver:
     async def _document(self, did: str) -> bytes:
         if not did.startswith("did:plc:"):
             return await self._ask(identity.document_url(did, ""))
-        urls = {each.url: identity.document_url(did, each.url) for each in self._directories}
+        pages = {each.url: identity.document_url(did, each.url) for each in self._directories}
         failure: UpstreamError | None = None
         for directory in self._at_work():
             try:
-                body = await self._ask(urls[directory.url])
+                await directory.turn(self._clock)
+                body = await self._ask(pages[directory.url])
             except Refused:
                 raise
             except Unregistered as error:
@@ -177,7 +183,7 @@ class DidResolver:
                 failure = error  # a mirror may lag
             except UpstreamError as error:
                 failure = error
-                directory.fail(self._clock())
+                directory.fail(self._clock(), error)
             else:
                 directory.failures = 0
                 return body
@@ -199,8 +205,11 @@ class DidResolver:
         )
         if response.status in (404, 410):
             raise Unregistered(f"no such DID (HTTP {response.status})")
+        if response.status in (429, 503):
+            told = outcomes.told(response.headers, time.time())
+            raise Busy(response.status, told.retry_seconds)
         if response.status != 200:
-            error = UpstreamError if _doubt(response.status) else Refused
+            error = UpstreamError if doubt(response.status) else Refused
             raise error(f"HTTP {response.status} for the DID document")
         return response.body
 
@@ -210,161 +219,32 @@ class _Directory:
     """A PLC directory or a mirror of one."""
 
     url: str
+    turns: Turns | None
     failures: int = 0  # in a row
     rests_until: float = 0.0
+    _line: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def fail(self, now: float) -> None:
-        """It is not asked for a while, longer each time."""
+    async def turn(self, clock: Callable[[], float]) -> None:
+        """Wait until it may be asked; whoever came first goes first."""
+        if self.turns is None:
+            return
+        async with self._line:
+            while True:  # a pause may begin during any wait
+                wait = self.turns.wait_seconds(clock())
+                if wait <= 0:
+                    break
+                await asyncio.sleep(wait)
+            self.turns.take(clock())
+
+    def fail(self, now: float, error: UpstreamError) -> None:
+        """It is not asked for a while, longer each time, while there is another one."""
         self.failures += 1
         self.rests_until = now + min(REST_SECONDS_MAX, 2.0 ** min(self.failures, 10) / 2)
+        if self.turns is not None and isinstance(error, Busy):
+            rest = self.rests_until - now
+            self.turns.pause(now, rest if error.retry_seconds is None else error.retry_seconds)
 
 
-class Hosting:
-    """Asks where an account lives today, and whether it does."""
-
-    def __init__(self, dids: DidResolver, fetcher: Fetcher, timeout_seconds: float = 5.0) -> None:
-        self._dids = dids
-        self._fetcher = fetcher
-        self._timeout = timeout_seconds
-
-    async def is_hosted(self, did: str) -> bool:
-        """Whether the host that the DID's document names now has a repository of it.
-
-        Without a document, or without a host in it, nobody has one.
-
-        Raises:
-            UpstreamError: nobody could tell: a server did not answer, or said something
-                else than yes or ``RepoNotFound``.
-        """
-        try:
-            pds = await self._dids.pds(did)
-        except Unregistered:
-            return False
-        if pds is None:
-            return False
-        response = await self._fetcher.get(
-            pds + "/xrpc/com.atproto.sync.getLatestCommit",
-            params={"did": did},
-            max_bytes=HANDLE_LIMIT_BYTES,
-            timeout_seconds=self._timeout,
-        )
-        if response.status == 200:
-            return True
-        error = identity.error_of_xrpc(response.body)
-        if error == "RepoNotFound":
-            return False
-        raise UpstreamError(f"{pds} answered {response.status} {error or ''}".rstrip())
-
-
-class NetworkHandleResolver:
-    """DNS TXT first, then https; a "no" of the first never skips the second."""
-
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        timeout_seconds: float = 5.0,
-        *,
-        resolver: dns.asyncresolver.Resolver | None = None,
-        well_known: str = WELL_KNOWN,
-    ) -> None:
-        """Ask the system's name servers, or those of ``resolver``."""
-        self._fetcher = fetcher
-        self._timeout = timeout_seconds
-        self._dns = resolver or _system_resolver()
-        self._well_known = well_known
-
-    async def resolve(self, handle: str) -> Answer:
-        """The handle's DID. A host name is asked for; anything else resolves to nothing."""
-        if not identity.is_resolvable(handle):
-            return Answer(None)
-        by_dns = await self._txt(handle)
-        if by_dns.did is not None:
-            return by_dns
-        by_https = await self._https(handle)
-        if by_https.did is not None:
-            return by_https
-        return Answer(None, by_dns.failure or by_https.failure)
-
-    async def _txt(self, handle: str) -> Answer:
-        if self._dns is None:
-            return Answer(None)
-        try:
-            name = dns.name.from_text(f"_atproto.{handle}.")
-            found = await self._dns.resolve(
-                name, dns.rdatatype.TXT, search=False, lifetime=self._timeout
-            )
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return Answer(None)
-        except dns.resolver.NoNameservers as error:
-            return Answer(None, f"DNS: {error}")
-        except dns.exception.Timeout:
-            return Answer(None, f"DNS: no answer within {self._timeout:g} s")
-        except dns.exception.DNSException as error:  # a name that DNS cannot carry
-            return Answer(None, None if isinstance(error, _IMPOSSIBLE) else f"DNS: {error}")
-        except OSError as error:
-            return Answer(None, f"DNS: {error}")
-        texts = [
-            b"".join(record.strings).decode("utf-8", "replace")
-            for record in found
-            if hasattr(record, "strings")
-        ]
-        return Answer(identity.did_of_txt(texts))
-
-    async def _https(self, handle: str) -> Answer:
-        url = self._well_known.format(handle=handle)
-        try:
-            response = await self._fetcher.get(
-                url, max_bytes=HANDLE_LIMIT_BYTES, timeout_seconds=self._timeout
-            )
-        except UpstreamError as error:
-            return Answer(None, str(error))
-        if response.status == 200:
-            return Answer(identity.did_of_well_known(response.body))
-        return Answer(None, _doubt(response.status))
-
-
-class XrpcHandleResolver:
-    """Asks one trusted service for every handle (``IDENTITY_HANDLE_RESOLVER``)."""
-
-    def __init__(self, fetcher: Fetcher, url: str, timeout_seconds: float = 5.0) -> None:
-        self._fetcher = fetcher
-        self._url = url.rstrip("/") + "/xrpc/com.atproto.identity.resolveHandle"
-        self._timeout = timeout_seconds
-
-    async def resolve(self, handle: str) -> Answer:
-        """The handle's DID as the service knows it."""
-        try:
-            response = await self._fetcher.get(
-                self._url,
-                params={"handle": handle},
-                max_bytes=HANDLE_LIMIT_BYTES,
-                timeout_seconds=self._timeout,
-            )
-        except UpstreamError as error:
-            return Answer(None, str(error))
-        if response.status == 200:
-            return Answer(identity.did_of_xrpc(response.body))
-        return Answer(None, _doubt(response.status))
-
-
-def handle_resolver(fetcher: Fetcher, url: str, timeout_seconds: float) -> HandleResolver:
-    """The resolver that the setting ``IDENTITY_HANDLE_RESOLVER`` asks for."""
-    if url:
-        return XrpcHandleResolver(fetcher, url, timeout_seconds)
-    return NetworkHandleResolver(fetcher, timeout_seconds)
-
-
-_IMPOSSIBLE = (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel)
-
-
-def _doubt(status: int) -> str | None:
+def doubt(status: int) -> str | None:
     """A server's own trouble is no answer; a refusal is one."""
     return f"HTTP {status}" if status >= 500 or status in (408, 425, 429) else None
-
-
-def _system_resolver() -> dns.asyncresolver.Resolver | None:
-    """The system's name servers; None where the system names none, so that https is left."""
-    try:
-        return dns.asyncresolver.Resolver()
-    except dns.resolver.NoResolverConfiguration:
-        return None

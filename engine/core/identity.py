@@ -186,6 +186,18 @@ def error_of_xrpc(data: bytes) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def active_of_xrpc(did: str, data: bytes) -> bool | None:
+    """What ``com.atproto.sync.getRepoStatus`` says of a DID; None if that is something else."""
+    try:
+        answer = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not isinstance(answer, dict) or answer.get("did") != did:
+        return None
+    active = answer.get("active")
+    return active if isinstance(active, bool) else None
+
+
 def retry_seconds(attempts: int, random: float) -> float:
     """How long to wait after ``attempts`` failures; ``random`` is in [0, 1)."""
     base = RETRY_SECONDS[min(max(attempts, 1), len(RETRY_SECONDS)) - 1]

@@ -5,6 +5,7 @@ A check raises ValueError, whose message says what would be right.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -64,6 +65,23 @@ def web_url(text: str) -> str:
     if url and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise ValueError("expected an http:// or https:// URL")
     return url
+
+
+def address_and_port(text: str, default: int) -> tuple[str, int]:
+    """``1.2.3.4``, ``1.2.3.4:5353``, ``::1`` or ``[::1]:5353``, as an address and a port."""
+    text = text.strip()
+    try:
+        return str(ipaddress.ip_address(text)), default
+    except ValueError:
+        pass
+    try:
+        parts = urlsplit(f"//{text}")
+        address, port = str(ipaddress.ip_address(parts.hostname or "")), parts.port or default
+    except ValueError:
+        raise ValueError(f"{text[:100]}: expected ADDRESS or ADDRESS:PORT") from None
+    if text != (f"[{address}]:{port}" if ":" in address else f"{address}:{port}"):
+        raise ValueError(f"{text[:100]}: expected ADDRESS or ADDRESS:PORT")
+    return address, port
 
 
 def with_scheme(*schemes: str) -> Callable[[str | None], str | None]:

@@ -9,28 +9,17 @@ lives. Anything else is asked again, later and later.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from engine import errors, log, sql
 from engine.adapters import postgres
-from engine.core import identity as rules
+from engine.roles.asking import Asker
 
 if TYPE_CHECKING:
-    from engine.adapters.identity import Hosting
-
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.2
-"""How late a new deletion is noticed."""
-
-CONCURRENCY = 16
-"""Accounts asked about at a time; they are often of one host, which limits them further."""
+    from engine.adapters.hosting import Hosting
 
 
 @dataclass
@@ -43,65 +32,32 @@ class Counters:
     in_flight: int = 0
 
 
-class Confirmer:
-    """Asks about deletions until it is cancelled. Accounts in hand are then simply asked again."""
+class Confirmer(Asker):
+    """Asks about deletions."""
+
+    FILE, WORD = "deletions", "deletion"
 
     def __init__(
         self, hosting: Hosting, idle: postgres.Borrowable, state_schema: str, counters: Counters
     ) -> None:
         """Work with what others opened; ``counters`` are moved in place."""
+        super().__init__(idle, state_schema)
         self._hosting = hosting
-        self._idle = idle
-        self._sql = sql.load("deletions", state=state_schema)
         self._counters = counters
 
-    async def run(self) -> None:
-        """Ask, for ever.
-
-        Raises:
-            StoreError: Postgres failed.
-        """
-        asking: dict[str, asyncio.Task[None]] = {}
-        try:
-            while True:
-                for did in [did for did, task in asking.items() if task.done()]:
-                    asking.pop(did).result()
-                free = CONCURRENCY - len(asking)
-                rows = await self._pick(free, list(asking)) if free else []
-                for row in rows:
-                    task = asyncio.create_task(self._ask(row["did"], row["time"], row["attempts"]))
-                    asking[row["did"]] = task
-                self._counters.in_flight = len(asking)
-                if asking:
-                    wait = asyncio.FIRST_COMPLETED
-                    await asyncio.wait(asking.values(), timeout=POLL_SECONDS, return_when=wait)
-                else:
-                    await asyncio.sleep(POLL_SECONDS)
-        finally:
-            self._counters.in_flight = 0
-            for task in asking.values():
-                task.cancel()
-            await asyncio.gather(*asking.values(), return_exceptions=True)
-
-    async def _pick(self, count: int, in_hand: list[str]) -> list[asyncpg.Record]:
+    async def _due(self, count: int, in_hand: list[str]) -> Sequence[asyncpg.Record]:
         async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
             await conn.execute(self._sql["deletion_drop_stale"])
             return await conn.fetch(self._sql["deletion_pick"], count, in_hand)
 
-    async def _ask(self, did: str, time: str, attempts: int) -> None:
-        try:
-            is_hosted = await self._hosting.is_hosted(did)
-        except errors.UpstreamError as failure:
-            self._counters.failed += 1
-            wait = rules.retry_seconds(attempts + 1, random.random())  # noqa: S311 - jitter
-            reason = postgres.storable(str(failure))
-            logger.debug("host not asked %s", log.fields(did=did, error=reason, retry_in=wait))
-            await self._write("deletion_failed", did, time, reason, wait)
-            return
+    async def _answer(self, did: str) -> str:
+        is_hosted = await self._hosting.is_hosted(did)
         self._counters.hosted += is_hosted
         self._counters.gone += not is_hosted
-        await self._write("deletion_drop" if is_hosted else "deletion_confirm", did, time)
+        return "deletion_drop" if is_hosted else "deletion_confirm"
 
-    async def _write(self, name: str, *parameters: object) -> None:
-        async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
-            await conn.execute(self._sql[name], *parameters)
+    def _failed(self) -> None:
+        self._counters.failed += 1
+
+    def _tell(self, in_flight: int) -> None:
+        self._counters.in_flight = in_flight

@@ -13,15 +13,16 @@ by a stop or a crash is simply done again.
 
 What backfillers remember of a DID's document for a day is forgotten when a look-up begins.
 
-Beside that the role asks whether accounts that were called deleted are (``deletions``), and
-reads the end of the directory's log (``plc_tail``). A document that the log told is not asked for,
-unless it is an ``#identity`` event that asks.
+Beside that the role asks whether accounts that were called deleted or deactivated are
+(``deletions``, ``statuses``), and reads the end of the directory's log (``plc_tail``). A document
+that the log told is not asked for, unless it is an ``#identity`` event that asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 import logging
 import random
 from contextlib import AsyncExitStack
@@ -29,14 +30,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
-import msgspec
 
 from engine import errors, log, sql
-from engine.adapters import http, imported, postgres, remembered, resp
+from engine.adapters import hosting, http, imported, postgres, remembered, resp
 from engine.adapters import identity as resolvers
+from engine.adapters.handles import handle_resolver
 from engine.core import identity as rules
 from engine.core import plc, streams
-from engine.roles import deletions, plc_tail
+from engine.roles import deletions, handles, plc_tail, statuses
 from engine.roles.keep_trying import KeepTrying, pause
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ CONNECTIONS = 4
 CONTENTION_TRIES = 10
 """Two writers may meet in a handle or lock each other out; the loser writes again."""
 
+SEAT_AGE = datetime.timedelta(hours=1)
+"""As long as an older event cannot take a handle back; what failed four times may come later."""
+
+SEATS_SECONDS, SEATS_FORGOTTEN = 10.0, 10_000
+"""How often what is older is forgotten, and how much at a time."""
+
 STOP_SECONDS = 1.0
 """How long a stop waits for the database before it cuts the connections."""
 
@@ -64,16 +71,6 @@ _CONTENTION = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
-
-
-class Due(msgspec.Struct, frozen=True):
-    """One note: whom to look up, and which event asked."""
-
-    did: str
-    seq: int
-    time: str  # verbatim
-    attempts: int  # that failed
-    forced: bool = True  # an event says that the document changed; else it is to be read at all
 
 
 @dataclass
@@ -105,6 +102,7 @@ class IdentityRole(KeepTrying):
         self._deletions = deletions.Counters()
         self._tail = plc_tail.Counters()
         self._plc = imported.statements(settings.database_state_schema)
+        self._statuses = statuses.Counters()
         self._keys = streams.Keys(settings.redis_key_prefix)
         self._held: set[str] = set()  # DIDs picked and not finished
 
@@ -116,6 +114,7 @@ class IdentityRole(KeepTrying):
             "counters": dataclasses.asdict(self._counters),
             "deletions": dataclasses.asdict(self._deletions),
             "plc": dataclasses.asdict(self._tail),
+            "statuses": dataclasses.asdict(self._statuses),
         }
 
     async def _session(self, stop: asyncio.Event) -> None:
@@ -140,12 +139,15 @@ class IdentityRole(KeepTrying):
             fetcher = await stack.enter_async_context(
                 http.open_fetcher(allow_private=settings.network.allow_private)
             )
-            timeout = settings.identity.timeout_seconds
-            dids = resolvers.DidResolver.of(settings, fetcher)
-            hosting = resolvers.Hosting(dids, fetcher, timeout)
-            lookup = Lookup(
+            chosen = settings.identity
+            timeout = chosen.timeout_seconds
+            dids = resolvers.DidResolver.of(
+                settings, fetcher, per_second=chosen.plc_requests_per_second
+            )
+            hosts = hosting.Hosting(dids, fetcher, timeout)
+            lookup = handles.Lookup(
                 dids,
-                resolvers.handle_resolver(fetcher, settings.identity.handle_resolver, timeout),
+                handle_resolver(fetcher, chosen.handle_resolver, timeout, chosen.name_servers),
             )
             redis = None
             if settings.redis_url:
@@ -159,15 +161,20 @@ class IdentityRole(KeepTrying):
                 writers.put_nowait(conns[-1])
             logger.info("ready")
             self._state = "running"
-            picked: asyncio.Queue[Due] = asyncio.Queue()
+            picked: asyncio.Queue[handles.Due] = asyncio.Queue()
             workers = [
                 asyncio.create_task(self._work(picked, lookup, writers))
                 for _ in range(settings.identity.concurrency)
             ]
-            confirmer = deletions.Confirmer(
-                hosting, writers, settings.database_state_schema, self._deletions
+            state = settings.database_state_schema
+            workers += map(
+                asyncio.create_task,
+                (
+                    deletions.Confirmer(hosts, writers, state, self._deletions).run(),
+                    statuses.StatusChecker(hosts, writers, state, self._statuses).run(),
+                    self._forget_seats(writers),
+                ),
             )
-            workers.append(asyncio.create_task(confirmer.run()))
             if settings.identity.plc_tail:
                 workers.append(asyncio.create_task(self._tailing(dids, writers, redis).run()))
             try:
@@ -201,7 +208,7 @@ class IdentityRole(KeepTrying):
     async def _pick(
         self,
         stop: asyncio.Event,
-        picked: asyncio.Queue[Due],
+        picked: asyncio.Queue[handles.Due],
         writers: postgres.Borrowable,
         workers: list[asyncio.Task[None]],
         redis: resp.RespConnection | None,
@@ -225,14 +232,21 @@ class IdentityRole(KeepTrying):
                     await remembered.forget(redis, self._keys, [row["did"] for row in rows])
                 for row in rows:
                     self._held.add(row["did"])
-                    picked.put_nowait(Due(*row))
+                    picked.put_nowait(handles.Due(*row))
             # With notes left over, look again as soon as the workers have caught up with them.
             await pause(stop, POLL_SECONDS if found < PICK_COUNT else POLL_SECONDS / 10)
 
+    async def _forget_seats(self, writers: postgres.Borrowable) -> None:
+        while True:
+            async with postgres.borrowed(writers) as conn, postgres.translated_errors():
+                forget = self._sql["identity_forget_seats"]
+                await conn.execute(forget, SEAT_AGE, SEATS_FORGOTTEN)
+            await asyncio.sleep(SEATS_SECONDS)
+
     async def _work(
         self,
-        picked: asyncio.Queue[Due],
-        lookup: Lookup,
+        picked: asyncio.Queue[handles.Due],
+        lookup: handles.Lookup,
         writers: postgres.Borrowable,
     ) -> None:
         while True:
@@ -249,7 +263,7 @@ class IdentityRole(KeepTrying):
                 self._held.discard(due.did)
 
     async def _document(
-        self, due: Due, dids: resolvers.DidResolver, writers: postgres.Borrowable
+        self, due: handles.Due, dids: resolvers.DidResolver, writers: postgres.Borrowable
     ) -> rules.Identity:
         """The DID's document: what the log told, or what the directory says now."""
         max_age = self._settings.identity.plc_max_age_seconds
@@ -267,11 +281,13 @@ class IdentityRole(KeepTrying):
                 await conn.execute(self._plc["plc_confirm"], due.did, found.handle, key, found.pds)
         return found
 
-    async def _write(self, due: Due, handle: str | None, writers: postgres.Borrowable) -> None:
+    async def _write(
+        self, due: handles.Due, handle: str | None, writers: postgres.Borrowable
+    ) -> None:
         for attempt in range(CONTENTION_TRIES):
             async with postgres.borrowed(writers) as conn, postgres.translated_errors():
                 try:
-                    last = await write(conn, self._sql, due, handle)
+                    last = await handles.write(conn, self._sql, due, handle)
                 except _CONTENTION as contention:
                     if attempt == CONTENTION_TRIES - 1:
                         raise errors.StoreError(f"writing {due.did}: {contention}") from contention
@@ -281,7 +297,7 @@ class IdentityRole(KeepTrying):
             self._counters.replaced += not last
             return
 
-    async def _put_off(self, due: Due, reason: str, writers: postgres.Borrowable) -> None:
+    async def _put_off(self, due: handles.Due, reason: str, writers: postgres.Borrowable) -> None:
         self._counters.failed += 1
         wait = rules.retry_seconds(due.attempts + 1, random.random())  # noqa: S311 - jitter
         logger.debug("look-up failed %s", log.fields(did=due.did, error=reason, retry_in=wait))
@@ -307,50 +323,3 @@ class IdentityRole(KeepTrying):
 
     def _places(self) -> dict[str, object]:
         return {"in_flight": len(self._held)}
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """One question to the network: which handle does this DID have now?"""
-
-    dids: resolvers.DidResolver
-    handles: resolvers.HandleResolver
-
-    async def handle(self, due: Due, found: rules.Identity) -> str | None:
-        """The DID's handle in lower case; None if it does not point back to the DID.
-
-        Raises:
-            UpstreamError: the handle's servers failed and may answer another time
-                (``HANDLE_TRIES``).
-        """
-        answer = await self.handles.resolve(found.handle)
-        if answer.did == due.did:
-            return found.handle.lower()
-        if answer.failure is not None and due.attempts + 1 < rules.HANDLE_TRIES:
-            raise errors.UpstreamError(f"handle {found.handle}: {answer.failure}")
-        return None
-
-
-async def write(
-    conn: asyncpg.Connection, statements: dict[str, str], due: Due, handle: str | None
-) -> bool:
-    """Write one success in a transaction of its own.
-
-    Nothing is written for a DID that is no longer due: its account was deleted,
-    or another process was faster.
-
-    Returns:
-        False if the DID is due again because of a newer event.
-
-    Raises:
-        asyncpg.UniqueViolationError: another writer took the handle meanwhile: write again.
-    """
-    async with conn.transaction():
-        await conn.fetch(statements["identity_lock"], due.did, handle)
-        if not await conn.fetchval(statements["identity_wanted"], due.did):
-            return True
-        if handle is not None:
-            await conn.execute(statements["identity_unseat"], due.did, handle)
-        await conn.execute(statements["identity_seat"], due.did, handle, due.time)
-        done: str = await conn.execute(statements["identity_done"], due.did, due.seq, due.time)
-        return done == "DELETE 1"

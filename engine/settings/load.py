@@ -298,6 +298,12 @@ def _roles(roles: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(role for role in BUILT if role in roles)
 
 
+def _name_servers(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        urls.address_and_port(name, 53)
+    return names
+
+
 def check_role(role: str) -> str:
     """The role itself; ValueError where there is none of that name, or not in this version."""
     if role not in ROLES:
@@ -332,6 +338,7 @@ _NORMALIZED: dict[str, Any] = {
     "ingester.initial_cursor": _initial_cursor,
     "lister.hosts": _hosts,
     "identity.handle_resolver": urls.web_url,
+    "identity.name_servers": _name_servers,
     "labels.labelers": _labelers,
     "labels.signatures": _signatures,
 }

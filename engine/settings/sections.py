@@ -197,6 +197,21 @@ class IdentitySettings(Section, frozen=True, kw_only=True):
             extra={"unit": "seconds"},
         ),
     ] = 86_400.0
+    plc_requests_per_second: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=100_000,
+            description="The role asks the directory, and each mirror of it, no more often.",
+        ),
+    ] = 100.0
+    name_servers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of DNS servers to ask for handles, `ADDRESS` or `ADDRESS:PORT`, "
+            "`[ADDRESS]:PORT` for IPv6. Empty: those of the system."
+        ),
+    ] = ()
 
 
 class NetworkSettings(Section, frozen=True, kw_only=True):

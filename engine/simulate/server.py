@@ -62,7 +62,9 @@ class Server(Feed):
     and each labeler, by its DID; ``labelers`` are their logs with levers of their own, ``listings``
     levers of each PDS' ``listRepos`` by its endpoint, the relay's by None.
     ``misdeeds`` are what hosts do instead of giving a DID's repository, or (``*``) any; ``asked``
-    counts how often each was asked for.
+    counts how often each was asked for. ``refusals`` are HTTP status and error with which hosts
+    answer what they are asked of a DID's state; ``directory_asked`` are the times, on the loop's
+    clock, at which documents of the PLC were asked for.
     """
 
     network: Network
@@ -74,6 +76,8 @@ class Server(Feed):
     labelers: dict[str, LabelFeed] = field(default_factory=dict)
     listings: dict[str | None, Listing] = field(default_factory=dict)
     misdeeds: dict[str, Misdeed] = field(default_factory=dict)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    directory_asked: list[float] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
 
     def log(self) -> Frames:
@@ -189,12 +193,16 @@ class Server(Feed):
 
     async def _get_latest_commit(self, request: web.Request) -> web.Response:
         did = request.query.get("did", "")
+        if did in self.refusals:
+            return _error(*self.refusals[did], "as the test asked")
         repo = self._repo(request)
         if repo is None or not repo.get("active", True):
             return self._no_repo(did)
         return _json({"cid": repo["head"], "rev": repo["rev"]})
 
     async def _get_repo_status(self, request: web.Request) -> web.Response:
+        if (did := request.query.get("did", "")) in self.refusals:
+            return _error(*self.refusals[did], "as the test asked")
         repo = self._repo(request)
         if repo is None:
             return _error(400, "RepoNotFound", "Could not find repo")
@@ -241,6 +249,7 @@ class Server(Feed):
 
     async def _did_plc(self, request: web.Request) -> web.Response:
         did = request.match_info["did"]
+        self.directory_asked.append(asyncio.get_running_loop().time())
         document = self._document(did)
         if document is None:
             return web.json_response({"message": f"DID not registered: {did}"}, status=404)

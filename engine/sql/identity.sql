@@ -19,6 +19,27 @@ SELECT EXISTS (SELECT FROM {state}.identity_due WHERE did = $1);
 -- $1 DID; $2 handle or NULL.
 SELECT did, handle FROM actor WHERE did = $1 OR handle = $2 ORDER BY did FOR UPDATE;
 
+-- name: identity_outranked
+-- Whether a handle belongs to another actor because of a newer event, lately. Their rows are locked.
+-- $1 DID; $2 handle; $3 seq of the event that asked.
+SELECT EXISTS (
+    SELECT FROM {state}.seat
+    JOIN actor ON actor.did = seat.did AND actor.handle = seat.handle
+    WHERE seat.handle = $2 AND seat.did <> $1 AND seat.seq > $3
+);
+
+-- name: identity_keep_seat
+-- Remember for which event a handle was given. $1 DID; $2 handle; $3 seq of the event that asked.
+INSERT INTO {state}.seat (handle, did, seq) VALUES ($2, $1, $3)
+ON CONFLICT (handle) DO UPDATE SET did = excluded.did, seq = excluded.seq, seated_at = now();
+
+-- name: identity_forget_seats
+-- Some of what is older than any look-up that may still be under way. $1 how old; $2 how many.
+DELETE FROM {state}.seat WHERE handle = ANY(ARRAY(
+    SELECT handle FROM {state}.seat WHERE seated_at < now() - $1::interval
+    ORDER BY seated_at LIMIT $2
+));
+
 -- name: identity_unseat
 -- Take a handle from its former holder; when that one was looked up stays as it was.
 -- $1 DID; $2 handle.

@@ -66,15 +66,40 @@ SELECT coalesce(
 FROM moved;
 
 -- name: insert_actors
--- Actors seen for the first time; the identity role fills the handle in.
+-- Actors seen for the first time; the identity role fills the handle in, and asks the present hosts of
+-- those that are called deactivated (the repositories' rows are written before).
 -- $1 DIDs, sorted; $2 times; $3 status of the account upstream.
+WITH asked AS (
+    INSERT INTO {state}.status_due AS due (did, time)
+    SELECT new.did, said.account_time
+    FROM unnest(($1::text)::text[], ($3::text)::text[]) AS new(did, status)
+    CROSS JOIN LATERAL (
+        SELECT account_time FROM {state}.repo
+        WHERE repo.did = new.did AND account_time IS NOT NULL OFFSET 0
+    ) AS said
+    WHERE new.status = 'deactivated'
+    ON CONFLICT (did) DO UPDATE SET
+        time = excluded.time, attempts = 0, next_attempt_at = now(), last_error = NULL
+)
 INSERT INTO actor (did, "indexedAt", "upstreamStatus")
 SELECT * FROM unnest(($1::text)::text[], ($2::text)::text[], ($3::text)::text[])
 ON CONFLICT (did) DO NOTHING;
 
 -- name: update_actor_status
--- The status of accounts as their hosts say; NULL is active.
+-- The status of accounts as their hosts say; NULL is active. Deactivated ones as above.
 -- $1 DIDs, sorted; $2 status.
+WITH asked AS (
+    INSERT INTO {state}.status_due AS due (did, time)
+    SELECT new.did, said.account_time
+    FROM unnest(($1::text)::text[], ($2::text)::text[]) AS new(did, status)
+    CROSS JOIN LATERAL (
+        SELECT account_time FROM {state}.repo
+        WHERE repo.did = new.did AND account_time IS NOT NULL OFFSET 0
+    ) AS said
+    WHERE new.status = 'deactivated'
+    ON CONFLICT (did) DO UPDATE SET
+        time = excluded.time, attempts = 0, next_attempt_at = now(), last_error = NULL
+)
 UPDATE actor SET "upstreamStatus" = new.status
 FROM unnest(($1::text)::text[], ($2::text)::text[]) AS new(did, status)
 WHERE actor.did = new.did AND actor.did = ANY((SELECT ($1::text)::text[])::text[]);

@@ -1,23 +1,20 @@
 """DIDs and handles resolve against real sockets: a DNS server, web servers, the simulator."""
 
-import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import dns.asyncresolver
-import dns.flags
-import dns.message
 import dns.rcode
-import dns.rrset
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine import simulate
-from engine.adapters import http, identity
+from engine.adapters import handles, http, identity
 from engine.errors import UpstreamError
 from engine.simulate import MemoryFrames, Network, Server
+from tests.fix_dns import NameServer, serve_names
 
 ALICE = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 BOB = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
@@ -38,34 +35,6 @@ def document(did: str, handle: str) -> dict[str, Any]:
             }
         ],
     }
-
-
-class NameServer(asyncio.DatagramProtocol):
-    """Answers TXT questions from a table; a number in it is a response code, None is silence."""
-
-    def __init__(self, table: dict[str, list[str] | int | None]) -> None:
-        self.table = table
-        self.asked: list[str] = []
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        query = dns.message.from_wire(data)
-        name = query.question[0].name
-        text = name.to_text().rstrip(".")
-        self.asked.append(text)
-        found = self.table.get(text, int(dns.rcode.NXDOMAIN))
-        if found is None:
-            return
-        response = dns.message.make_response(query)
-        response.flags |= dns.flags.RA
-        if isinstance(found, int):
-            response.set_rcode(dns.rcode.Rcode(found))
-        elif found:
-            quoted = [f'"{value}"' for value in found]
-            response.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", *quoted))
-        self.transport.sendto(response.to_wire(), addr)
 
 
 class Pointing(AbstractResolver):
@@ -105,22 +74,18 @@ async def fetcher() -> AsyncIterator[http.Fetcher]:
 
 @pytest.fixture
 async def name_server() -> AsyncIterator[NameServer]:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: NameServer({}), local_addr=("127.0.0.1", 0)
-    )
-    yield protocol
-    transport.close()
+    async with serve_names() as running:
+        yield running
 
 
 @pytest.fixture
 def resolver(
     fetcher: http.Fetcher, server: Server, name_server: NameServer
-) -> identity.NetworkHandleResolver:
+) -> handles.NetworkHandleResolver:
     asking = dns.asyncresolver.Resolver(configure=False)
     asking.nameservers = ["127.0.0.1"]
-    asking.port = name_server.transport.get_extra_info("sockname")[1]
-    return identity.NetworkHandleResolver(
+    asking.port = name_server.port
+    return handles.NetworkHandleResolver(
         fetcher,
         timeout_seconds=1.0,
         resolver=asking,
@@ -185,10 +150,10 @@ async def test_no_directory_that_answers_is_told_apart_from_a_refusal(
 
 
 async def test_handle_is_found_by_dns_without_asking_its_web_server(
-    resolver: identity.NetworkHandleResolver, name_server: NameServer
+    resolver: handles.NetworkHandleResolver, name_server: NameServer
 ) -> None:
     name_server.table["_atproto.web.test"] = ["v=spf1", f"did={ALICE}"]
-    assert await resolver.resolve("web.test") == identity.Answer(ALICE)
+    assert await resolver.resolve("web.test") == handles.Answer(ALICE)
     assert name_server.asked == ["_atproto.web.test"]
 
 
@@ -196,36 +161,36 @@ async def test_handle_is_found_by_dns_without_asking_its_web_server(
     "answer", [int(dns.rcode.NXDOMAIN), int(dns.rcode.SERVFAIL), [], ["v=spf1"], None]
 )
 async def test_handle_is_found_by_https_whatever_dns_says(
-    resolver: identity.NetworkHandleResolver, name_server: NameServer, answer: Any
+    resolver: handles.NetworkHandleResolver, name_server: NameServer, answer: Any
 ) -> None:
     name_server.table["_atproto.web.test"] = answer
-    assert await resolver.resolve("web.test") == identity.Answer(BOB)
+    assert await resolver.resolve("web.test") == handles.Answer(BOB)
     assert name_server.asked
 
 
 async def test_handle_with_two_did_records_is_left_to_https(
-    resolver: identity.NetworkHandleResolver, name_server: NameServer
+    resolver: handles.NetworkHandleResolver, name_server: NameServer
 ) -> None:
     name_server.table["_atproto.web.test"] = [f"did={ALICE}", "did=did:plc:other"]
-    assert await resolver.resolve("web.test") == identity.Answer(BOB)
+    assert await resolver.resolve("web.test") == handles.Answer(BOB)
 
 
 async def test_handle_denied_by_both_is_a_certain_no(
-    resolver: identity.NetworkHandleResolver,
+    resolver: handles.NetworkHandleResolver,
 ) -> None:
-    assert await resolver.resolve("nobody.test") == identity.Answer(None)
+    assert await resolver.resolve("nobody.test") == handles.Answer(None)
 
 
 @pytest.mark.parametrize("handle", ["a..b", "x/../y", "user@web.test", "web.test:80", ""])
 async def test_handle_that_is_no_host_name_is_never_asked_for(
-    resolver: identity.NetworkHandleResolver, name_server: NameServer, handle: str
+    resolver: handles.NetworkHandleResolver, name_server: NameServer, handle: str
 ) -> None:
-    assert await resolver.resolve(handle) == identity.Answer(None)
+    assert await resolver.resolve(handle) == handles.Answer(None)
     assert not name_server.asked
 
 
 async def test_handle_whose_servers_fail_is_an_uncertain_no(
-    resolver: identity.NetworkHandleResolver, name_server: NameServer
+    resolver: handles.NetworkHandleResolver, name_server: NameServer
 ) -> None:
     name_server.table["_atproto.nobody.test"] = int(dns.rcode.SERVFAIL)
     answer = await resolver.resolve("nobody.test")
@@ -237,18 +202,18 @@ async def test_handle_whose_servers_fail_is_an_uncertain_no(
 
 
 async def test_xrpc_resolver_asks_the_service(fetcher: http.Fetcher, server: Server) -> None:
-    resolver = identity.handle_resolver(fetcher, server.url + "/", 1.0)
-    assert await resolver.resolve("alice.test") == identity.Answer(ALICE)
-    assert await resolver.resolve("nobody.test") == identity.Answer(None)
-    away = identity.handle_resolver(fetcher, "http://127.0.0.1:1", 1.0)
+    resolver = handles.handle_resolver(fetcher, server.url + "/", 1.0)
+    assert await resolver.resolve("alice.test") == handles.Answer(ALICE)
+    assert await resolver.resolve("nobody.test") == handles.Answer(None)
+    away = handles.handle_resolver(fetcher, "http://127.0.0.1:1", 1.0)
     answer = await away.resolve("alice.test")
     assert answer.did is None
     assert answer.failure is not None
 
 
 def test_handle_resolver_without_a_url_asks_the_network(fetcher: http.Fetcher) -> None:
-    chosen = identity.handle_resolver(fetcher, "", 1.0)
-    assert isinstance(chosen, identity.NetworkHandleResolver)
-    assert json.dumps(identity.WELL_KNOWN.format(handle="a.test")) == (
+    chosen = handles.handle_resolver(fetcher, "", 1.0)
+    assert isinstance(chosen, handles.NetworkHandleResolver)
+    assert json.dumps(handles.WELL_KNOWN.format(handle="a.test")) == (
         '"https://a.test/.well-known/atproto-did"'
     )

@@ -25,7 +25,7 @@ SMALL = {
 }
 """Tables whose size does not depend on the network's, or that hold only what is under way."""
 
-PAGES = {"identity_pick", "lookup_some_mutes"}
+PAGES = {"identity_pick", "status_pick", "identity_forget_seats", "lookup_some_mutes"}
 """They read a page in the order of an index."""
 
 WHOLE = {"deletion_op_threads_unordered", "quote_count_fill"}
@@ -152,6 +152,7 @@ async def test_no_statement_scans_a_table_that_grows(
         | sql.load("quote_count", state=STATE)
         | sql.load("deletions", state=STATE)
         | sql.load("settling", state=STATE)
+        | sql.load("statuses", state=STATE)
     )
     texts |= {f"take_{nsid}": r.take for nsid, r in removal.of_plan(to_plan()).items() if r.take}
     seen = 0

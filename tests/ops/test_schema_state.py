@@ -20,6 +20,7 @@ TABLES = {
     *("identity_due", "dead_letter", "migration", "indexer", "quote_count", "deletion", "latest"),
     *("plc", "plc_log", "plc_import"),
     *("touched", "stale", "host", "listing_gap", "queue", "census", "host_census", "unsettled"),
+    *("seat", "status_due"),
 }
 
 

@@ -13,10 +13,10 @@ import libipld
 
 from engine import errors, sql
 from engine.adapters import postgres
-from engine.adapters.identity import Answer
+from engine.adapters.handles import Answer
 from engine.core import codec, streams
 from engine.core import identity as rules
-from engine.roles import identity as identities
+from engine.roles import handles
 from engine.roles.indexer import deletion, tables, writer
 from engine.roles.indexer import lease as leases
 from engine.roles.indexer import position as positions
@@ -304,19 +304,19 @@ class World:
 
     async def _resolve(self, step: dsl.Resolve) -> None:
         """Look up all that is due and named, in the order in which it was asked for."""
-        lookup = identities.Lookup(cast("Any", _Documents(step.aliases)), _Handles(step.points))
+        lookup = handles.Lookup(cast("Any", _Documents(step.aliases)), _Handles(step.points))
         asked = await self._identity.fetch(
             "SELECT did, seq, time, attempts FROM headrace.identity_due"
             " WHERE did = ANY($1) ORDER BY seq",
             list(step.aliases),
         )
         for row in asked:
-            due = identities.Due(*row)
+            due = handles.Due(*row)
             try:
                 handle = await lookup.handle(due, await lookup.dids.resolve(due.did))
             except errors.UpstreamError:
                 continue
-            await identities.write(self._identity, self._statements, due, handle)
+            await handles.write(self._identity, self._statements, due, handle)
 
     async def _confirm_deletion(self, did: str) -> None:
         """The host says that it is gone, and the owner deletes in the smallest steps."""
@@ -327,13 +327,7 @@ class World:
 
     async def differences(self, run: Bound) -> list[str]:
         """What is there and should not be, and what should be and is not."""
-        found: list[str] = []
-        for name, expected in run.scenario.rows.items():
-            table, _, part = name.partition("@")
-            found += rows.differences(name, expected, await self._rows(table, part or run.mark))
-        letters = await self._rows("headrace.dead_letter", run.mark)
-        lost = [{"path": path, "reason": reason} for path, reason in run.scenario.lost]
-        return found + rows.differences("dead letters", lost, letters)
+        return await differences(self._identity, run)
 
     async def snapshot(self) -> dict[str, list[str]]:
         """Every row of the data plane, in no order of ours."""
@@ -350,16 +344,28 @@ class World:
 
     async def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of a table of the data plane, or of ours with its schema."""
-        return await self._rows(table, "")
+        return await _rows(self._identity, table, "")
 
-    async def _rows(self, table: str, mark: str) -> list[dict[str, Any]]:
-        schema, _, name = f"public.{table}".rpartition(".")
-        found = await self._identity.fetch(
-            f'SELECT * FROM {schema.removeprefix("public.") or "public"}."{name}" t'
-            " WHERE t::text LIKE $1",
-            f"%{mark}%",
-        )
-        return [dict(row) for row in found]
+
+async def differences(conn: asyncpg.Connection[Any], run: Bound) -> list[str]:
+    """What a database has of a run and should not, and what it should have and has not."""
+    found: list[str] = []
+    for name, expected in run.scenario.rows.items():
+        table, _, part = name.partition("@")
+        found += rows.differences(name, expected, await _rows(conn, table, part or run.mark))
+    letters = await _rows(conn, "headrace.dead_letter", run.mark)
+    lost = [{"path": path, "reason": reason} for path, reason in run.scenario.lost]
+    return found + rows.differences("dead letters", lost, letters)
+
+
+async def _rows(conn: asyncpg.Connection[Any], table: str, mark: str) -> list[dict[str, Any]]:
+    schema, _, name = f"public.{table}".rpartition(".")
+    found = await conn.fetch(
+        f'SELECT * FROM {schema.removeprefix("public.") or "public"}."{name}" t'
+        " WHERE t::text LIKE $1",
+        f"%{mark}%",
+    )
+    return [dict(row) for row in found]
 
 
 def interleaved(runs: list[Bound], rng: random.Random) -> Iterator[Any]:
