@@ -30,7 +30,7 @@ ON_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 SCENARIOS = {each.id: each for each in (*identity.IDENTITY, *accounts.ACCOUNTS)}
 HOSTS = OLD, NEW = "https://old.test", "https://new.test"
 AWAY = (502, "UpstreamFailure")
-SECONDS = 90.0
+SECONDS = 60.0
 LABEL = ("did:plc:labeler", "did:plc:someone", "", "spam", False, "2026-01-01T00:00:00Z")
 
 
@@ -203,8 +203,11 @@ async def runs(world: World) -> dict[str, run.Bound]:
     bound = {name: world.bind(scenario) for name, scenario in SCENARIOS.items()}
     world.relay.identity_status = 503
     playing = asyncio.gather(*map(world.play, bound.values()))
-    failed = "SELECT FROM headrace.identity_due WHERE last_error LIKE '%503%'"
-    await world.until("a look-up that the directory refused", lambda: world.fetch(failed))
+    failed = " UNION ALL ".join(
+        f"SELECT last_error FROM headrace.{table} WHERE last_error LIKE '%503%'"
+        for table in ("identity_due", "deletion", "status_due")
+    )
+    await world.until("a question that the directory refused", lambda: world.fetch(failed))
     world.relay.identity_status = 200
     await playing
     return bound
