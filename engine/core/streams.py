@@ -41,6 +41,9 @@ BACKFILL = "firehose_backfill"
 """Source of fetched repositories: a slice or closing entry is in the same shard as its DID's
 live events."""
 
+SOURCES = (LIVE, BACKFILL)
+"""Sources that have a stream, and a position, in every shard."""
+
 QUEUE = "repo_backfill"
 """The queue of repositories to fetch."""
 

@@ -32,8 +32,6 @@ PRODUCERS = ("firehose",)
 
 _POLL_SECONDS = 0.5
 
-_SOURCES = (streams.LIVE, streams.BACKFILL)
-
 Relays = dict[str, dict[str, int]]
 
 
@@ -73,7 +71,7 @@ class _Work:
 
     async def undrained(self) -> list[str]:
         """Streams with entries beyond their position; those that are gone hold none."""
-        return [name for source in _SOURCES for name in await self._undrained(source)]
+        return [name for source in streams.SOURCES for name in await self._undrained(source)]
 
     async def _undrained(self, source: str) -> list[str]:
         async with postgres.translated_errors():
@@ -127,7 +125,7 @@ async def _reshard(work: _Work, shard_count: int, wait_seconds: float) -> int:
         positions = spread(held, first, cursors, shard_count)
         fetched = await work.conn.fetch(work.sql["reshard_positions"], streams.BACKFILL)
         of_fetched = add_up([orjson.loads(row["relays"]) for row in fetched])
-        for source in _SOURCES:
+        for source in streams.SOURCES:
             await work.conn.execute(work.sql["reshard_clear"], source)
         await work.conn.execute(work.sql["reshard_forget"])
         token = max((row["token"] for row in locked), default=0) + 1
@@ -148,7 +146,7 @@ async def _reshard(work: _Work, shard_count: int, wait_seconds: float) -> int:
         await work.conn.execute(work.sql["reshard_move_deletions"], dids, shards)
         await work.conn.execute(work.sql["reshard_unsettled"])
         await work.conn.execute(work.sql["reshard_done"], shard_count)
-    names = [work.keys.stream(source, row["shard"]) for source in _SOURCES for row in locked]
+    names = [work.keys.stream(source, row["shard"]) for source in streams.SOURCES for row in locked]
     await work.redis.command("UNLINK", work.keys.epoch, *names)
     return len(locked)
 

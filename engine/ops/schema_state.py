@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
-SOURCES = (streams.LIVE, streams.BACKFILL)
-"""Streams that have a position in every shard."""
-
 
 @dataclass(frozen=True)
 class Migration:
@@ -93,7 +90,7 @@ async def ensure_state(conn: asyncpg.Connection[Any], schema: str, shard_count: 
             )
             shard_count = deployment["shard_count"]
         await conn.execute(statements["shards_insert"], shard_count)
-        await conn.execute(statements["positions_insert"], list(SOURCES), shard_count)
+        await conn.execute(statements["positions_insert"], list(streams.SOURCES), shard_count)
     return State(deployment["deployment_id"], shard_count, applied)
 
 

@@ -156,7 +156,7 @@ def load_with_sources(
     return Loaded(settings, sources, notices(settings, sources, environ))
 
 
-_OURS_TOO = ("HEADRACE", "LISTER", "LABELS", "DB_POOL")
+_OURS_TOO = ("HEADRACE", "DB_POOL")
 """Prefixes of our variables beside those of the sections."""
 
 

@@ -3,7 +3,9 @@
 
 -- name: labels
 -- Its labels, and the stream each came through. $1 uri.
-SELECT l.src, l.uri, l.cid, l.val, l.neg, l.cts, l.exp, p.host, p.generation, p.seq AS held_seq
+SELECT l.src, l.uri, l.cid, l.val, l.neg, l.cts, l.exp, p.host, p.generation, p.seq AS held_seq,
+    p.started_at::text AS read_since, p.moved_at::text AS last_written_at,
+    coalesce((p.outcomes ->> 'applied')::bigint, 0) AS applied, coalesce(p.unverified, 0) AS unverified
 FROM label l
 LEFT JOIN {state}.label_source s ON s.src = l.src AND s.first
 LEFT JOIN {state}.label_origin o ON o.key = substring(sha256(
@@ -20,3 +22,7 @@ FROM {state}.dead_letter
 WHERE source = 'label_live' AND path = $1
 ORDER BY id DESC
 LIMIT $2;
+
+-- name: letter_count
+-- How many there are. $1 uri.
+SELECT count(*) FROM {state}.dead_letter WHERE source = 'label_live' AND path = $1;

@@ -48,7 +48,7 @@ WHERE origin = (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING origin, relay, accounts, token, cursor, listed, failures, began_at;
+RETURNING origin, relay, accounts, token, cursor, listed, failures;
 
 -- name: claim_renew
 -- $1 origin; $2 token; $3 seconds.
@@ -176,7 +176,7 @@ WITH said AS (
         )
     RETURNING (xmax = 0) AS is_new
 )
-SELECT count(*) FILTER (WHERE is_new) AS new, count(*) AS written FROM said;
+SELECT count(*) FILTER (WHERE is_new) AS new FROM said;
 
 -- name: untold
 -- What lists say of accounts and nobody was told, or whose owner has not come to it. $1 how many.

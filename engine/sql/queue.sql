@@ -106,8 +106,7 @@ WHERE repo.did = chosen.did;
 
 -- name: queue_unfinished
 -- What is queued or being fetched, as the table says. $1 the last DID seen; $2 how many.
-SELECT did, queued_at, fetch_id,
-    last_attempt_at IS NOT NULL AND last_attempt_at >= queued_at AS was_tried
+SELECT did, queued_at
 FROM (
     (SELECT did FROM {state}.repo WHERE queued_at IS NOT NULL AND did > $1 ORDER BY did LIMIT $2)
     UNION

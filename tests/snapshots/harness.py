@@ -23,7 +23,7 @@ from tests.model.golden import Network
 from tests.scenarios import dsl
 from tests.scenarios.run import SHARDS, World
 
-SOURCES = (streams.LIVE, streams.BACKFILL)
+SOURCES = streams.SOURCES
 
 Log = dict[int, list[bytes]]
 """The entries of each shard."""

@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 MAX_SEQ = (1 << 63) - 1
 
-_SOURCES = (streams.LIVE, streams.BACKFILL)
-"""Whose streams an epoch is of: one mark speaks for all of them."""
-
 
 @dataclass(frozen=True)
 class Epoch:
@@ -113,44 +110,53 @@ async def _make(stores: Stores, deployment_id: str, shard_count: int, reason: st
     keys, source = stores.keys, stores.source
     mark = f"{deployment_id}:{secrets.token_hex(8)}".encode()
     names = _stream_names(stores, shard_count)
-    counters = [each for of in _SOURCES for each in (keys.events(of), keys.bytes(of))]
+    counters = [each for of in streams.SOURCES for each in (keys.events(of), keys.bytes(of))]
     await stores.db.execute(stores.sql["patience"])
     await stores.db.execute(stores.sql["owners_stop"])
     rewinds = await stores.db.fetch(stores.sql["relay_rewinds"], source, shard_count)
     tallies = await stores.db.fetch(stores.sql["relay_tallies"], source)
     zeros = [part for shard in range(shard_count) for part in (shard, 0)]
     commands = [
-        resp.pack("MULTI"),
         resp.pack("UNLINK", *names, *counters),
         resp.pack("SET", keys.epoch, mark),
         *(resp.pack("HSET", name, *zeros) for name in counters),
     ]
-    for name in names:
-        # Only a group can make an empty stream; the group itself is not wanted.
-        commands.append(resp.pack("XGROUP", "CREATE", name, "headrace", "$", "MKSTREAM"))
-        commands.append(resp.pack("XGROUP", "DESTROY", name, "headrace"))
     for row in rewinds:
         commands.append(resp.pack("SET", keys.cursor(source, row["host"]), row["seq"]))
         commands.append(resp.pack("UNLINK", keys.received(source, row["host"])))
     for row in tallies:
         host, _, generation = row["relay"].rpartition("/")
         commands.append(resp.pack("HSET", keys.received(source, host), generation, row["ops"]))
-    commands.append(resp.pack("EXEC"))
     # A full Redis refuses to make streams, but not to drop the lost ones.
     await stores.redis.command("UNLINK", keys.epoch, *names)
-    replies = await stores.redis.execute(commands, len(commands))
-    results = replies[-1]
-    failed = [reply for reply in replies if isinstance(reply, resp.ReplyError)]
-    failed += [result for result in results or () if isinstance(result, resp.ReplyError)]
-    if failed:
-        full = any(error.code == "OOM" for error in failed)
-        kind = StoreUnavailable if full else StoreError
-        raise kind(f"Redis refuses to make the streams: {failed[0]}") from failed[0]
+    await make_streams(stores.redis, commands, names)
     await stores.db.execute(stores.sql["deployment_epoch_set"], mark.decode().partition(":")[2])
     cursors = {row["host"]: row["seq"] for row in rewinds}
     logger.info("streams made anew %s", log.fields(reason=reason, cursors=cursors))
     return mark
 
 
+async def make_streams(redis: resp.RespConnection, commands: list[bytes], names: list[str]) -> None:
+    """Make empty streams, in one MULTI after the other commands.
+
+    Raises:
+        StoreUnavailable: Redis is full, or away.
+        StoreError: Redis refuses something.
+    """
+    asked = [resp.pack("MULTI"), *commands]
+    for name in names:
+        # Only a group can make an empty stream; the group itself is not wanted.
+        asked.append(resp.pack("XGROUP", "CREATE", name, "headrace", "$", "MKSTREAM"))
+        asked.append(resp.pack("XGROUP", "DESTROY", name, "headrace"))
+    asked.append(resp.pack("EXEC"))
+    replies = await redis.execute(asked, len(asked))
+    failed = [reply for reply in replies if isinstance(reply, resp.ReplyError)]
+    failed += [result for result in replies[-1] or () if isinstance(result, resp.ReplyError)]
+    if failed:
+        full = any(error.code == "OOM" for error in failed)
+        kind = StoreUnavailable if full else StoreError
+        raise kind(f"Redis refuses to make the streams: {failed[0]}") from failed[0]
+
+
 def _stream_names(stores: Stores, shard_count: int) -> list[str]:
-    return [stores.keys.stream(of, shard) for of in _SOURCES for shard in range(shard_count)]
+    return [stores.keys.stream(of, shard) for of in streams.SOURCES for shard in range(shard_count)]

@@ -104,7 +104,7 @@ class IndexerRole(KeepTrying):
             async with postgres.translated_errors():
                 held = {
                     source: await positions.load(conn, built.sql, source, lease.shards)
-                    for source in (streams.LIVE, streams.BACKFILL)
+                    for source in streams.SOURCES
                 }
             mark = await self._agree(stop, lease, admin, held)
             if mark is None:

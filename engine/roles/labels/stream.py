@@ -24,7 +24,7 @@ import asyncpg
 from engine import errors, log
 from engine.adapters import postgres, resp
 from engine.core import streams
-from engine.roles.firehose.epoch import Epoch
+from engine.roles.firehose.epoch import Epoch, make_streams
 from engine.roles.indexer import reader as readers
 from engine.roles.indexer.position import Position
 
@@ -136,26 +136,15 @@ async def _make(
     # A full Redis refuses to make streams, but not to drop the lost ones.
     await redis.command("UNLINK", keys.epoch, *gone)
     commands = [
-        resp.pack("MULTI"),
         resp.pack("SET", keys.epoch, f"{deployment}:{epoch}"),
         resp.pack("HSET", keys.events(source), SHARD, 0),
         resp.pack("HSET", keys.bytes(source), SHARD, 0),
-        # Only a group can make an empty stream; the group itself is not wanted.
-        resp.pack("XGROUP", "CREATE", stream, "headrace", "$", "MKSTREAM"),
-        resp.pack("XGROUP", "DESTROY", stream, "headrace"),
     ]
     for labeler in held.values():
         received = keys.received(source, labeler.host)
         labels = sum(labeler.outcomes.values())
         commands.append(resp.pack("HSET", received, labeler.generation, labels))
-    commands.append(resp.pack("EXEC"))
-    replies = await redis.execute(commands, len(commands))
-    failed = [reply for reply in replies if isinstance(reply, resp.ReplyError)]
-    failed += [reply for reply in replies[-1] or () if isinstance(reply, resp.ReplyError)]
-    if failed:
-        full = any(error.code == "OOM" for error in failed)
-        kind = errors.StoreUnavailable if full else errors.StoreError
-        raise kind(f"Redis refuses to make the stream of labels: {failed[0]}") from failed[0]
+    await make_streams(redis, commands, [stream])
     async with postgres.translated_errors(), db.transaction():
         await db.execute(sql["label_flushed"])
         await db.execute(sql["label_stream_new"], epoch)

@@ -7,14 +7,12 @@ import time
 from enum import Enum
 
 from engine.adapters import http
-from engine.core import identity, listing, outcomes
+from engine.core import hosts, listing, outcomes
 from engine.errors import UpstreamError
 from engine.settings import ListerSettings
 
 REPOS = "/xrpc/com.atproto.sync.listRepos"
 HOSTS = "/xrpc/com.atproto.sync.listHosts"
-
-_BAD_GATEWAY = frozenset({502, 504, *range(520, 531)})
 
 
 class Fault(Enum):
@@ -90,18 +88,19 @@ class Lists:
             raise ListError(fault, str(error)) from error
         if answer.status == 200:
             return answer.body
-        name = identity.error_of_xrpc(answer.body)
-        text = f"HTTP {answer.status}" + (f" {name[:100]}" if name else "")
+        text = outcomes.of_error(answer.status, answer.body).error
         told = outcomes.told(answer.headers, time.time()).retry_seconds
         raise ListError(_fault(answer.status), text, told)
 
 
 def _fault(status: int) -> Fault:
-    if status in (429, 503):
+    host = outcomes.of_host(status)
+    if host is hosts.Answer.BUSY:
         return Fault.BUSY
     if status == 400:
         return Fault.CURSOR
-    return Fault.PAGE if status >= 500 and status not in (501, *_BAD_GATEWAY) else Fault.AWAY
+    has_failed = status >= 500 and status != 501 and host is hosts.Answer.FINE
+    return Fault.PAGE if has_failed else Fault.AWAY
 
 
 class Spacing:

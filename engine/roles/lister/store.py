@@ -42,7 +42,6 @@ class Claim(msgspec.Struct, frozen=True):
     cursor: str  # of the page to read next
     listed: int  # in this listing so far
     failures: int  # of that page
-    began_at: datetime
 
 
 class Gap(msgspec.Struct, frozen=True):
