@@ -67,7 +67,9 @@ CROSS JOIN LATERAL (
 ON CONFLICT DO NOTHING;
 
 -- name: close_fetches
--- Snapshots that are wholly indexed: what was kept for them goes. $1 DIDs, sorted; $2 revs.
+-- Snapshots that are wholly indexed: what was kept for them goes. The backfiller that fetched them may
+-- have died between the closing entry, with which its queue entry went, and the row that says so: then
+-- we say it. $1 DIDs, sorted; $2 revs.
 WITH closed AS (
     SELECT * FROM unnest(($1::text)::text[], ($2::text)::text[]) AS closed(did, rev)
 ), no_touched AS (
@@ -75,6 +77,12 @@ WITH closed AS (
 ), no_stale AS (
     DELETE FROM {state}.stale WHERE did = ANY((SELECT ($1::text)::text[])::text[])
 )
-UPDATE {state}.repo SET backfilled_rev = closed.rev, fetch_id = NULL, fetch_rev = NULL
+UPDATE {state}.repo SET
+    backfilled_rev = closed.rev,
+    fetch_id = NULL,
+    fetch_rev = NULL,
+    fetched_at = coalesce(fetched_at, now()),
+    outcome = coalesce(outcome, 'ok'),
+    queued_at = CASE WHEN queued_at > last_attempt_at THEN queued_at END
 FROM closed
 WHERE repo.did = closed.did AND repo.did = ANY((SELECT ($1::text)::text[])::text[]);
