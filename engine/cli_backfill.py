@@ -17,6 +17,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _enqueue_parser(commands)
     _load_parser(commands)
     _car_parser(commands)
+    _actor_parser(commands)
     _plc_parser(commands)
 
 
@@ -47,6 +48,20 @@ def _load_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     load.add_argument("folder", type=Path, help="with folders in it, if it has any")
     load.set_defaults(call=_load)
+
+
+def _actor_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    actor = commands.add_parser(
+        "actor",
+        help="what is known of an account, from where, since when",
+        description="One line a fact, `section.field value`: the actor's row, how far its "
+        "repository is applied, what is still to be looked up and why it failed last, whether it "
+        "is to be deleted, what backfill knows of it, and which process writes it. Exit code 1: "
+        "nothing is known.",
+    )
+    actor.add_argument("who", metavar="DID|HANDLE", help="whose")
+    actor.add_argument("--json", action="store_true", help="for programs")
+    actor.set_defaults(call=_actor)
 
 
 def _car_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -162,3 +177,9 @@ def _plc_import(arguments: argparse.Namespace) -> int:
         went = "goes on there" if found.new_cursor else "stays where it was"
         print(f"up to {progress.last_at.isoformat()}; reading the directory's log {went}")
     return 1 if found.bad else 0
+
+
+def _actor(arguments: argparse.Namespace) -> int:
+    from engine.ops.actor_report import run
+
+    return run(database_settings(arguments), arguments.who, json=arguments.json)
