@@ -231,3 +231,22 @@ async def test_history_that_is_gone_at_the_first_look_is_written_down(
             gap = await work.conn.fetchrow("SELECT * FROM headrace.label_gap")
             assert gap is not None
             assert (gap["after_seq"], gap["before_seq"]) == (0, 3)
+
+
+async def test_a_labeler_that_moves_is_read_at_its_new_host(database: str, redis_url: str) -> None:
+    world = World(2)
+    world.say(world.label(POST), of=0)
+    async with simulate.serve(world.network) as server:
+        settings = settings_for(server, database, redis_url, labelers=(did(0),))
+        async with at_work(settings) as work:
+            await work.until_rows(world.expected)
+            # Its stream goes on at the second address, which is another one to us.
+            server.addresses[did(0)] = server.addresses[did(1)]
+            server.labelers[did(0)].disconnect()
+            host = server.url_of(did(1))[7:]
+            await work.until_seq(1, host)
+            world.say(world.label(POST, neg=True), server=server)
+            await work.until_rows(world.expected)
+            # The old host is nobody's any more, so nobody waits for it.
+            assert [each["connected"] for each in work.counters()] == [True]
+            assert work.role.report()["unplaced"] == 0

@@ -286,10 +286,10 @@ class _Life:
             self._behind = 0
             if self._gap:
                 self._gap = False
-                register = self.chain.pipe.register
-                await register.note_gap(
-                    self.chain.host, self.generation, self.asked, self._first_seq(frames)
-                )
+                first = self._first_seq(frames)
+                if first > self.asked + 1:  # some say so whenever all is asked for
+                    register = self.chain.pipe.register
+                    await register.note_gap(self.chain.host, self.generation, self.asked, first)
             return
         now = time.monotonic()
         self._behind_since = self._behind_since or now

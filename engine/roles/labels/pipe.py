@@ -44,6 +44,7 @@ class Known:
 
     counters: RelayCounters = field(default_factory=RelayCounters)
     backoff: Backoff = field(default_factory=lambda: Backoff(cap_seconds=CAP_SECONDS))
+    is_read: bool = False  # False: its labelers went elsewhere
     named: bool = False  # by the settings, as a host or by a DID
     pending: bool = False  # frames are in hand, or everything is to be read again
 

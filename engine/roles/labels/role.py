@@ -95,7 +95,9 @@ class LabelsRole(KeepTrying):
         full = any(known.counters.state == State.FULL for known in self._known.values())
         return {
             "state": str(State.FULL) if full and self._state == "running" else self._state,
-            "labelers": {host: known.report(now) for host, known in self._known.items()},
+            "labelers": {
+                host: known.report(now) for host, known in self._known.items() if known.is_read
+            },
             "unplaced": len(self._reading.unplaced) if self._reading else None,
             "discovered_at": self._reading.discovered_at if self._reading else None,
             "counters": dataclasses.asdict(self._counters),
@@ -186,8 +188,8 @@ class _Session:
         self._named = frozenset(settings.labels.labelers)
         self.unplaced: set[str] = set()
         """DIDs whose host is asked for: of those found by their records only the first time."""
-        self.discovered_at: float | None = None
-        """Unix seconds of the last look for those; None: never, or not asked for."""
+        self.discovered_at: float | None = 0.0 if settings.labels.discover else None
+        """Unix seconds of the last look for those; None: they are not asked for."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, writer: writers.Writer, stop: asyncio.Event) -> None:
@@ -302,6 +304,7 @@ class _Session:
             self._place(gone)
 
         known = self._known.setdefault(host, Known())
+        known.is_read = True
         known.named |= is_trusted or did in self._named
         chain = Chain(host, url, self._pipe, ring, known, is_trusted, moved)
         self._chains[host] = chain
@@ -311,5 +314,6 @@ class _Session:
                 await chain.run()
             finally:
                 del self._chains[host]
+            known.is_read = False  # nobody is there any more
 
         self._start(run())
