@@ -18,7 +18,7 @@ import libipld
 from engine.core import codec
 from tests.collections.commits import tid
 from tests.model.events import Commit, Event, Op, Sync, cid_text, raw_blocks
-from tests.model.store import Row
+from tests.model.store import NOW, Row
 
 _DIGITS = "234567abcdefghijklmnopqrstuvwxyz"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,7 +115,8 @@ class Dates:
                 if row["reason"] == "unverified":
                     return row
             case "actor":
-                of, dated = row["did"], {"indexedAt": self._times}
+                # Of who has no export it is the instant at which a list told the status.
+                return row | {"indexedAt": self._times.get(row["did"], NOW)}
             case _:
                 of = row.get("uri")
                 dated = {"indexedAt": self._times, "sortAt": self._sorted}

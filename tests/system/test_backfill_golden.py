@@ -15,19 +15,20 @@ nothing else.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from engine import simulate
+from tests.model.events import Account
 from tests.model.exported import Dates, events_of, exports
 from tests.model.golden import Network, resolver
 from tests.model.history import History, compare
 from tests.model.model import Model
 from tests.model.stable import Stability, differing
-from tests.model.store import Row
+from tests.model.store import NOW, Row
+from tests.snapshots.judge import counted, kept
 from tests.system import golden
 from tests.system.deployment import Deployment
 
@@ -37,6 +38,7 @@ BOUND = {"golden": 21_000, "golden-gates": 10_000}
 """At least so many rows of the log have no reason to differ."""
 NETWORKS = ["golden", pytest.param("golden-gates", marks=pytest.mark.slow)]
 
+LISTED = "2026-11-22T00:00:00.000Z"
 Tables = dict[str, list[Row]]
 
 
@@ -59,30 +61,16 @@ async def fetched(
     ):
         assert run.process is not None
         assert run.process.wait(120) == 0, run.tail()
-    return await golden.rows(database)
+    return undated(await golden.rows(database), network)
 
 
-def counted(tables: Tables) -> dict[str, Counter[str]]:
-    """By column, how many rows there are for each uri or DID; quotes are counted by CID."""
-    replies = [row for row in tables["post"] if not row["violatesThreadGate"]]
-    return {
-        "likeCount": Counter(row["subject"] for row in tables["like"]),
-        "repostCount": Counter(row["subject"] for row in tables["repost"]),
-        "replyCount": Counter(row["replyParent"] for row in replies if row["replyParent"]),
-        "followersCount": Counter(row["subjectDid"] for row in tables["follow"]),
-        "followsCount": Counter(row["creator"] for row in tables["follow"]),
-        "postsCount": Counter(row["creator"] for row in tables["post"]),
-    }
-
-
-def kept(tables: Tables) -> dict[str, Counter[str]]:
-    """The same numbers, as they are stored."""
-    found: dict[str, Counter[str]] = {}
-    for table, key in (("post_agg", "uri"), ("profile_agg", "did")):
-        for row in tables[table]:
-            for column in row.keys() - {key, "quoteCount", "bookmarkCount"}:
-                found.setdefault(column, Counter())[row[key]] += row[column]
-    return {column: +numbers for column, numbers in found.items()}
+def undated(tables: Tables, network: simulate.Network) -> Tables:
+    """Who is only listed has the instant of the listing."""
+    listed = {repo["did"] for repo in network.repos if not repo.get("active", True)}
+    actors = [
+        row | {"indexedAt": NOW} if row["did"] in listed else row for row in tables["actor"]
+    ]  # fmt: skip
+    return tables | {"actor": actors}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -120,15 +108,23 @@ async def test_backfill_alone_makes_the_rows_of_the_repositories(
     # Verdicts may differ, so replies are counted by ours.
     assert kept(rows) == counted(of_log | {"post": rows["post"]})
 
-    wrong, unstable = differing(Stability(records), alone(logged), rows)
+    # Who is not fetched is listed: so every actor is there, with handle and status.
+    assert [reason for table, reason in found.reasons if table == "actor"] == []
+
+    wanted = undated(alone(logged, network), network)
+    wrong, unstable = differing(Stability(records), wanted, rows)
     assert wrong == []
     print("by which repository came first differ", dict(unstable))
     assert set(unstable) <= {"post", "notification", "post_agg"}
 
 
-def alone(network: Network) -> Tables:
-    """What the model makes of the exported records."""
-    model = Model(resolve=resolver(network.path))
-    for event in events_of(exports(network.path)):
+def alone(logged: Network, network: simulate.Network) -> Tables:
+    """What the model makes of the exported records, and of what the list says of the others."""
+    model = Model(resolve=resolver(logged.path))
+    for event in events_of(exports(logged.path)):
         model.apply(event)
+    for repo in network.repos:
+        if not repo.get("active", True):
+            status = str(repo["status"])
+            model.apply(Account(str(repo["did"]), 0, LISTED, active=False, status=status))
     return model.tables()
