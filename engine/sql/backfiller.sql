@@ -52,8 +52,18 @@ WITH new AS (
         records = coalesce(new.records, repo.records),
         data = coalesce(new.data, repo.data),
         host = coalesce(new.host, repo.host),
-        outcome = coalesce(new.outcome, repo.outcome),
-        outcome_error = CASE WHEN new.outcome IS NULL THEN repo.outcome_error ELSE new.error END,
+        -- What was fetched and is indexed already has the outcome that the indexer gave it.
+        outcome = CASE
+            WHEN new.fetched AND repo.fetch_id IS NULL AND repo.fetched_at IS NOT NULL
+            THEN repo.outcome
+            ELSE coalesce(new.outcome, repo.outcome)
+        END,
+        outcome_error = CASE
+            WHEN new.outcome IS NULL
+                OR (new.fetched AND repo.fetch_id IS NULL AND repo.fetched_at IS NOT NULL)
+            THEN repo.outcome_error
+            ELSE new.error
+        END,
         attempts = CASE
             WHEN new.counts THEN repo.attempts + 1
             WHEN new.wait IS NULL AND NOT new.last THEN 0

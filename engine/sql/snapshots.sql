@@ -67,22 +67,38 @@ CROSS JOIN LATERAL (
 ON CONFLICT DO NOTHING;
 
 -- name: close_fetches
--- Snapshots that are wholly indexed: what was kept for them goes. The backfiller that fetched them may
--- have died between the closing entry, with which its queue entry went, and the row that says so: then
--- we say it. $1 DIDs, sorted; $2 revs.
+-- Snapshots that came to their end: what was kept for them goes. Whoever appended one may have died
+-- before it said so (fetched_at): then its end is written here, and the queue, whose entry left with
+-- the closing entry, is not waited for. $1 DIDs, sorted; $2 revs; $3 records; $4 trees; $5 why nothing
+-- of it was indexed, NULL: all was.
 WITH closed AS (
-    SELECT * FROM unnest(($1::text)::text[], ($2::text)::text[]) AS closed(did, rev)
+    SELECT * FROM unnest(
+        ($1::text)::text[], ($2::text)::text[], ($3::text)::bigint[], ($4::text)::text[],
+        ($5::text)::text[]
+    ) AS closed(did, rev, records, data, refused)
 ), no_touched AS (
     DELETE FROM {state}.touched WHERE did = ANY((SELECT ($1::text)::text[])::text[])
 ), no_stale AS (
     DELETE FROM {state}.stale WHERE did = ANY((SELECT ($1::text)::text[])::text[])
 )
 UPDATE {state}.repo SET
-    backfilled_rev = closed.rev,
+    backfilled_rev = CASE WHEN refused IS NULL THEN closed.rev ELSE backfilled_rev END,
     fetch_id = NULL,
     fetch_rev = NULL,
     fetched_at = coalesce(fetched_at, now()),
-    outcome = coalesce(outcome, 'ok'),
-    queued_at = CASE WHEN queued_at > last_attempt_at THEN queued_at END
+    queued_at = CASE WHEN fetched_at IS NULL AND queued_at <= last_attempt_at THEN NULL ELSE queued_at END,
+    records = CASE WHEN fetched_at IS NULL THEN closed.records ELSE repo.records END,
+    data = CASE WHEN fetched_at IS NULL THEN closed.data ELSE repo.data END,
+    attempts = CASE WHEN fetched_at IS NULL THEN 0 ELSE attempts END,
+    next_attempt_at = CASE WHEN fetched_at IS NULL THEN NULL ELSE next_attempt_at END,
+    outcome = CASE
+        WHEN refused IS NOT NULL THEN 'poison'
+        WHEN fetched_at IS NOT NULL THEN outcome
+        WHEN closed.records = 0 THEN 'empty'
+        ELSE 'ok'
+    END,
+    outcome_error = CASE
+        WHEN refused IS NULL AND fetched_at IS NOT NULL THEN outcome_error ELSE coalesce(refused, '')
+    END
 FROM closed
 WHERE repo.did = closed.did AND repo.did = ANY((SELECT ($1::text)::text[])::text[]);

@@ -22,6 +22,7 @@ DID = "did:plc:a"
     ("outcome", "queued", "ends", "is_queued"),
     [
         (None, "now() - interval '1 minute'", "ok", False),
+        # Told already.
         ("empty", "NULL", "empty", False),
         # Somebody asked for it once more: its entry is another one, and still there.
         (None, "now() + interval '1 minute'", "ok", True),
@@ -37,8 +38,9 @@ async def test_the_closing_entry_ends_what_nobody_told(
     try:
         await conn.execute("UPDATE headrace.deployment SET epoch = 'e'")
         await conn.execute(
-            "INSERT INTO headrace.repo (did, fetch_id, last_attempt_at, outcome, queued_at)"
-            f" VALUES ($1, 1, now(), $2, {queued})",
+            "INSERT INTO headrace.repo"
+            " (did, fetch_id, last_attempt_at, outcome, fetched_at, queued_at)"
+            f" VALUES ($1, 1, now(), $2, CASE WHEN $2::text IS NOT NULL THEN now() END, {queued})",
             DID,
             outcome,
         )

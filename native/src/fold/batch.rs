@@ -133,6 +133,9 @@ pub(crate) struct Closing {
     pub rev: Box<str>,
     /// CID of the commit, as text.
     pub commit: Box<str>,
+    /// CID of the tree, as text, and how many leaves it has.
+    pub data: Box<str>,
+    pub records: i64,
     /// Something was missed that the snapshot is too old for.
     pub is_outdated: bool,
 }

@@ -33,8 +33,16 @@ pub(crate) struct Fetches<'b> {
     touched: BTreeMap<(&'b str, Cow<'b, str>), &'b str>,
     /// Fetches that began, with the uri up to which their slices are applied; `None`: wholly.
     begun: BTreeMap<&'b str, Option<&'b str>>,
-    /// Fetches that ended, with the snapshot's rev.
-    closed: BTreeMap<&'b str, (i64, &'b str)>,
+    /// Fetches that ended, with their snapshots.
+    closed: BTreeMap<&'b str, Ended<'b>>,
+}
+
+/// The end of a fetch.
+#[derive(Debug)]
+struct Ended<'b> {
+    closing: &'b Closing,
+    /// Why nothing of it was indexed, if so.
+    refused: Option<String>,
 }
 
 impl Fetches<'_> {
@@ -50,9 +58,17 @@ impl Fetches<'_> {
                 push(&mut begun, [Some(*did), *through]);
             }
         }
-        let mut closed: [ArrayText; 2] = array_texts();
-        for (did, (_, rev)) in &self.closed {
-            push(&mut closed, [Some(*did), Some(*rev)]);
+        let mut closed: [ArrayText; 5] = array_texts();
+        for (did, Ended { closing, refused }) in &self.closed {
+            let records = closing.records.to_string();
+            let row: [Option<&str>; 5] = [
+                Some(*did),
+                Some(&closing.rev),
+                Some(&records),
+                Some(&closing.data),
+                refused.as_deref(),
+            ];
+            push(&mut closed, row);
         }
         add("upsert_touched", touched, statements);
         add("begin_fetches", begun, statements);
@@ -91,7 +107,7 @@ impl FetchCarry {
         let ended = fetches.closed.iter();
         Self {
             ended: ended
-                .map(|(did, (fetch, _))| ((*did).to_owned(), *fetch))
+                .map(|(did, end)| ((*did).to_owned(), end.closing.fetch_id))
                 .collect(),
             touched,
             begun: begun.map(|(did, _)| (*did).to_owned()).collect(),
@@ -178,6 +194,7 @@ impl<'b> Fold<'b, '_> {
             Some(Outcome::NoEffect("rev_in_future")) => {
                 let rev = &closing.rev;
                 let error = format!("rev {rev} is more than five minutes ahead, or none at all");
+                self.end_fetch(event, closing, Some(error.clone()));
                 return Outcome::Rejected(Reason::RevInFuture, error);
             }
             Some(outcome) => return outcome,
@@ -192,10 +209,17 @@ impl<'b> Fold<'b, '_> {
         if person.repo.rev == Some(&closing.rev) {
             person.sync = Some((&closing.commit, &closing.rev));
         }
-        person.fetch = None;
-        let end = (closing.fetch_id, &*closing.rev);
-        self.state.fetches.closed.insert(&event.did, end);
+        self.end_fetch(event, closing, None);
         Outcome::Applied
+    }
+
+    /// Nothing more is waited for, whatever became of it.
+    fn end_fetch(&mut self, event: &'b Event, closing: &'b Closing, refused: Option<String>) {
+        let person = self.state.people.of(&event.did);
+        person.repo_changed = true;
+        person.fetch = None;
+        let end = Ended { closing, refused };
+        self.state.fetches.closed.insert(&event.did, end);
     }
 
     /// Whether an op tells nobody anything: it is of a slice that says so.

@@ -158,6 +158,8 @@ impl<L: Validate> Maker<'_, L> {
             fetch_id: closing.fetch_id,
             rev: closing.rev.into(),
             commit: closing.commit.to_string().into(),
+            data: closing.data.to_string().into(),
+            records: closing.records,
             is_outdated: self.there.is_touched(closing.did, &whole, closing.rev),
         };
         let time = instant(closing.rev);

@@ -256,11 +256,48 @@ fn a_slice_moves_the_rev_and_the_closing_entry_ends_the_fetch() {
     assert!(statement(&changes, "close_fetches").is_none());
     let changes = folded(vec![slice(WHOLE, &[]), closing()], &[], rows);
     assert_eq!(repo(&changes).unwrap()[..3], [did, &of_rev, "{NULL}"]);
+    let data = format!(r#"{{"{}"}}"#, text_of(0));
     assert_eq!(
         statement(&changes, "close_fetches").unwrap(),
-        [did, &of_rev]
+        [did, &of_rev, r#"{"2"}"#, &data, "{NULL}"]
     );
     assert!(statement(&changes, "begin_fetches").is_none());
+}
+
+#[test]
+fn a_snapshot_from_the_future_ends_its_fetch_and_changes_nothing_else() {
+    let before = format!(r#"[["{A}", "{}", "sync", null, null, null, null]]"#, rev(2));
+    let plan = plan();
+    let entries = vec![slice(WHOLE, &[("t.page/a", TEXT, 1)]), closing()];
+    let shards = vec![ShardEntries {
+        shard: 3,
+        entries,
+        ..ShardEntries::default()
+    }];
+    // As if the clock stood in 2001.
+    let slices = Slices::read(shards, 1e9).unwrap();
+    let empty = |(name, _)| (name, "[]".to_owned());
+    let answers: Vec<_> = slices.wanted().into_iter().map(empty).collect();
+    let batch = slices.resolve(&plan, &lexicon, &answers, None).unwrap();
+    let fetches = format!(r#"[["{A}", 7]]"#);
+    let rows = [
+        ("lookup_fetches", fetches.as_str()),
+        ("lookup_repos", &before),
+    ];
+    let known = known(&plan, &batch, &rows);
+    let changes = fold(&plan, &batch, &known, &Voided::new());
+    assert!(changes.copies.is_empty());
+    let of_rev = format!(r#"{{"{}"}}"#, rev(2));
+    assert_eq!(repo(&changes).unwrap()[1..3], [&of_rev, r#"{"sync"}"#]);
+    let closed = statement(&changes, "close_fetches").unwrap();
+    assert!(closed[4].contains("five minutes ahead"), "{closed:?}");
+    assert_eq!(
+        outcomes(&changes),
+        BTreeMap::from([
+            ("no_effect:rev_in_future", 1),
+            ("rejected:rev_in_future", 1)
+        ])
+    );
 }
 
 #[test]
