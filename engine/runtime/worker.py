@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
@@ -113,8 +113,8 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""), spec.name)
         check_role(spec.role)
-        _pin(spec.core)
-        return uvloop.run(_run(spec, services.with_urls(settings), alone))
+        beside = _pin(spec.core)
+        return uvloop.run(_run(spec, services.with_urls(settings), alone, beside))
     except HeadraceError as error:
         logger.error("stopped by an error %s", log.fields(error=type(error).__name__, text=error))
         return error.exit_code
@@ -123,9 +123,12 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
         return 1
 
 
-async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
+async def _run(spec: ProcessSpec, settings: Settings, alone: bool, cores: Set[int]) -> int:
+    """``cores``: where threads beside the loop may run."""
     asyncio.get_running_loop().set_default_executor(
-        ThreadPoolExecutor(THREADS, thread_name_prefix="beside", initializer=_stand_back)
+        ThreadPoolExecutor(
+            THREADS, thread_name_prefix="beside", initializer=_stand_back, initargs=(cores,)
+        )
     )
     stop = asyncio.Event()
     reason = _stop_on_signals(stop)
@@ -150,10 +153,11 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool) -> int:
     return 0
 
 
-def _stand_back() -> None:
-    """Let this thread wait where the loop could run; they share one core."""
+def _stand_back(cores: Set[int]) -> None:
+    """Let this thread wait where the loop could run, and run where another core is idle."""
     if sys.platform == "linux":  # elsewhere the number is a process'
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICE)
+        os.sched_setaffinity(0, cores)
 
 
 def _heartbeat(
@@ -216,13 +220,18 @@ def _end_anyway(loop: asyncio.AbstractEventLoop) -> None:
         os._exit(1)
 
 
-def _pin(core: int | None) -> None:
-    if core is None or not hasattr(os, "sched_setaffinity"):
-        return
+def _pin(core: int | None) -> set[int]:
+    """Keep the loop on its core; the cores that there were."""
+    if not hasattr(os, "sched_setaffinity"):
+        return set()
+    cores = os.sched_getaffinity(0)
+    if core is None:
+        return cores
     try:
         os.sched_setaffinity(0, {core})
     except OSError as error:
         logger.warning("not pinned %s", log.fields(core=core, error=error.strerror))
+    return cores
 
 
 def _end_with_supervisor() -> None:
