@@ -52,6 +52,8 @@ bench: setup                   ## decode, repositories, streams and frames to ro
 	$(BIN)/python -m bench.indexing
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.backfill_queue
+	$(BIN)/python -m bench.backfilling
+	$(BIN)/python -m bench.backfill_rows
 
 native-test: setup             ## tests of the crate, without an interpreter
 	cd native && cargo test -q --no-default-features
