@@ -26,7 +26,17 @@ import asyncpg
 import orjson
 
 from bench import inputs, measure, plain_copy
-from bench.indexing import Run, age, await_waiting, fresh, pid_of, servers, start_indexers, told
+from bench.indexing import (
+    Run,
+    age,
+    await_waiting,
+    begin,
+    fresh,
+    pid_of,
+    servers,
+    start_indexers,
+    told,
+)
 from engine.core import streams
 
 UNBOUNDED = {
@@ -106,7 +116,7 @@ async def _backfilled(
     run.client.rename(mark, aside)
     processes = await start_indexers(run, conn, indexers)
     await_waiting(run, indexers)
-    await conn.execute("CHECKPOINT")
+    await begin(conn)
     cpu = measure.Cpu(processes | servers(run))
     started = time.monotonic()
     run.client.rename(aside, mark)

@@ -48,8 +48,13 @@ ECHO_SECONDS = 0.5
 THREADS = 8
 """For work beside the loop; the crate's calls let the interpreter go."""
 
-THREAD_NICE = 10
-"""How far they stand back: the loop feeds Postgres, whose time is the dearer one."""
+NICE = 10
+"""How far what nobody waits for stands back. Threads beside the loop do: the loop feeds Postgres,
+whose time is the dearer one."""
+
+STANDING_BACK = frozenset({"lister", "backfiller", "identity"})
+"""Roles that do as a whole: where cores are short, what happens now comes before the past and
+before names."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -114,6 +119,8 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""), spec.name)
         check_role(spec.role)
         beside = _pin(spec.core)
+        if spec.role in STANDING_BACK and hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, 0, NICE)
         return uvloop.run(_run(spec, services.with_urls(settings), alone, beside))
     except HeadraceError as error:
         logger.error("stopped by an error %s", log.fields(error=type(error).__name__, text=error))
@@ -156,7 +163,7 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool, cores: Set[in
 def _stand_back(cores: Set[int]) -> None:
     """Let this thread wait where the loop could run, and run where another core is idle."""
     if sys.platform == "linux":  # elsewhere the number is a process'
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         os.sched_setaffinity(0, cores)
 
 
