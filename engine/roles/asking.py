@@ -11,12 +11,17 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import asyncpg
 
 from engine import errors, log, sql
 from engine.adapters import postgres
 from engine.core import identity as rules
+
+if TYPE_CHECKING:
+    from engine.adapters.hosting import Hosting
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +37,18 @@ CONFLICT_TRIES = 10
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
-class Asker(ABC):
+@dataclass
+class Counters:
+    """What the process did since it started; for the heartbeat. The answers are counted apart."""
+
+    failed: int = 0
+    in_flight: int = 0
+
+
+C = TypeVar("C", bound=Counters)
+
+
+class Asker(ABC, Generic[C]):
     """Asks until it is cancelled. Accounts in hand are then simply asked about again.
 
     ``FILE`` names the statements and ``WORD`` how theirs begin: ``WORD_failed`` puts one off.
@@ -41,10 +57,14 @@ class Asker(ABC):
     FILE: str
     WORD: str
 
-    def __init__(self, idle: postgres.Borrowable, state_schema: str) -> None:
-        """Work with connections that others opened."""
+    def __init__(
+        self, hosting: Hosting, idle: postgres.Borrowable, state_schema: str, counters: C
+    ) -> None:
+        """Work with what others opened; ``counters`` are moved in place."""
+        self._hosting = hosting
         self._idle = idle
         self._sql = sql.load(self.FILE, state=state_schema)
+        self._counters = counters
 
     async def run(self) -> None:
         """Ask, for ever.
@@ -62,14 +82,14 @@ class Asker(ABC):
                 for row in rows:
                     task = asyncio.create_task(self._ask(row["did"], row["time"], row["attempts"]))
                     asking[row["did"]] = task
-                self._tell(len(asking))
+                self._counters.in_flight = len(asking)
                 if asking:
                     wait = asyncio.FIRST_COMPLETED
                     await asyncio.wait(asking.values(), timeout=POLL_SECONDS, return_when=wait)
                 else:
                     await asyncio.sleep(POLL_SECONDS)
         finally:
-            self._tell(0)
+            self._counters.in_flight = 0
             for task in asking.values():
                 task.cancel()
             await asyncio.gather(*asking.values(), return_exceptions=True)
@@ -86,19 +106,11 @@ class Asker(ABC):
             UpstreamError: nobody could tell now.
         """
 
-    @abstractmethod
-    def _failed(self) -> None:
-        """Count a question without an answer."""
-
-    @abstractmethod
-    def _tell(self, in_flight: int) -> None:
-        """Say how many are in hand."""
-
     async def _ask(self, did: str, time: str, attempts: int) -> None:
         try:
             name = await self._answer(did)
         except errors.UpstreamError as failure:
-            self._failed()
+            self._counters.failed += 1
             wait = rules.retry_seconds(attempts + 1, random.random())  # noqa: S311 - jitter
             reason = postgres.storable(str(failure))
             logger.debug("host not asked %s", log.fields(did=did, error=reason, retry_in=wait))

@@ -11,39 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from engine.adapters import postgres
-from engine.roles.asking import Asker
-
-if TYPE_CHECKING:
-    from engine.adapters.hosting import Hosting
+from engine.roles import asking
 
 
 @dataclass
-class Counters:
+class Counters(asking.Counters):
     """What the process did since it started; for the heartbeat."""
 
     gone: int = 0
     hosted: int = 0
-    failed: int = 0
-    in_flight: int = 0
 
 
-class Confirmer(Asker):
+class Confirmer(asking.Asker[Counters]):
     """Asks about deletions."""
 
     FILE, WORD = "deletions", "deletion"
-
-    def __init__(
-        self, hosting: Hosting, idle: postgres.Borrowable, state_schema: str, counters: Counters
-    ) -> None:
-        """Work with what others opened; ``counters`` are moved in place."""
-        super().__init__(idle, state_schema)
-        self._hosting = hosting
-        self._counters = counters
 
     async def _due(self, count: int, in_hand: list[str]) -> Sequence[asyncpg.Record]:
         async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
@@ -55,9 +41,3 @@ class Confirmer(Asker):
         self._counters.hosted += is_hosted
         self._counters.gone += not is_hosted
         return "deletion_drop" if is_hosted else "deletion_confirm"
-
-    def _failed(self) -> None:
-        self._counters.failed += 1
-
-    def _tell(self, in_flight: int) -> None:
-        self._counters.in_flight = in_flight

@@ -14,39 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from engine.adapters import postgres
-from engine.roles.asking import Asker
-
-if TYPE_CHECKING:
-    from engine.adapters.hosting import Hosting
+from engine.roles import asking
 
 
 @dataclass
-class Counters:
+class Counters(asking.Counters):
     """What the process did since it started; for the heartbeat."""
 
     stands: int = 0
     refuted: int = 0
-    failed: int = 0
-    in_flight: int = 0
 
 
-class StatusChecker(Asker):
+class StatusChecker(asking.Asker[Counters]):
     """Asks about accounts that are called deactivated."""
 
     FILE, WORD = "statuses", "status"
-
-    def __init__(
-        self, hosting: Hosting, idle: postgres.Borrowable, state_schema: str, counters: Counters
-    ) -> None:
-        """Work with what others opened; ``counters`` are moved in place."""
-        super().__init__(idle, state_schema)
-        self._hosting = hosting
-        self._counters = counters
 
     async def _due(self, count: int, in_hand: list[str]) -> Sequence[asyncpg.Record]:
         async with postgres.borrowed(self._idle) as conn, postgres.translated_errors():
@@ -61,9 +47,3 @@ class StatusChecker(Asker):
         self._counters.refuted += is_active
         self._counters.stands += not is_active
         return "status_refuted" if is_active else "status_stands"
-
-    def _failed(self) -> None:
-        self._counters.failed += 1
-
-    def _tell(self, in_flight: int) -> None:
-        self._counters.in_flight = in_flight

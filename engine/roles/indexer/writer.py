@@ -263,14 +263,13 @@ class Writer:
             with self.stages(kind):
                 if name == snapshots.UPSERT:
                     await snapshots.upsert(self.conn, self.statements, parameters, fetches)
-                elif name == "set_quote_counts":
+                    continue
+                if name == "set_quote_counts":
                     # Not where they were deleted: the counts of others' posts would stay locked
                     # while this copies.
                     counts = (gone.keys(), map(str, gone.values()))
-                    parameters += map(postgres.array_literal, counts)
-                    await self._execute(name, parameters)
-                else:
-                    await self._execute(name, parameters)
+                    parameters = [*parameters, *map(postgres.array_literal, counts)]
+                await self._execute(name, parameters)
         for part in decoded.parts:
             moved[part.shard].advance(part.last_id, len(part.entries))
         filtered = 0
