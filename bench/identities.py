@@ -48,6 +48,45 @@ FROM generate_series(1, $1::int) n
 """
 
 
+class Directory:
+    """A directory and a resolver of any DID, in a process of its own while it is entered."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+
+    def __enter__(self) -> Directory:
+        self._process.start()
+        self._url = f"http://127.0.0.1:{self._ours.recv()}"
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def environment(self, per_second: float) -> dict[str, str]:
+        """Settings of an identity role that is to ask it so often."""
+        return {
+            "PLC_URL": self._url,
+            "IDENTITY_HANDLE_RESOLVER": self._url,
+            "IDENTITY_PLC_REQUESTS_PER_SECOND": str(per_second),
+            "NETWORK_ALLOW_PRIVATE": "true",
+        }
+
+    def asked(self) -> list[float]:
+        """When it was asked for documents, in seconds; it answers nothing more."""
+        self._ours.send(None)
+        times: list[float] = self._ours.recv()
+        return times
+
+
+async def make_due(conn: asyncpg.Connection, count: int) -> None:
+    """So many identities of other DIDs than those of the log; committed on return."""
+    await conn.execute(_INSERT, count)
+    await conn.execute("ANALYZE headrace.identity_due")
+
+
 @dataclass
 class Beside:
     """The identity role at work on what is due, and what came of it."""
@@ -62,30 +101,19 @@ class Beside:
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[None]:
         """Insert what is due; with the role, start it and wait for its first look-up."""
-        await self.conn.execute(_INSERT, self.due)
-        await self.conn.execute("ANALYZE headrace.identity_due")
+        await make_due(self.conn, self.due)
         if not self.role:
             yield
             return
-        ours, theirs = multiprocessing.Pipe()
-        directory = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,))
-        directory.start()
-        try:
-            url = f"http://127.0.0.1:{ours.recv()}"
-            self.run.environment |= {
-                "PLC_URL": url,
-                "IDENTITY_HANDLE_RESOLVER": url,
-                "IDENTITY_PLC_REQUESTS_PER_SECOND": str(self.per_second),
-                "NETWORK_ALLOW_PRIVATE": "true",
-            }
+        with Directory() as directory:
+            self.run.environment |= directory.environment(self.per_second)
             process = self.run.role("identity")
             while not (before := await self._looked_up()):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             cpu = measure.Cpu({"identity": process.pid})
             yield
             looked_up = await self._looked_up() - before
-            ours.send(None)
-            times: list[float] = ours.recv()
+            times = directory.asked()
             self.told = {
                 "looked_up": looked_up,
                 "asked": len(times),
@@ -94,9 +122,6 @@ class Beside:
                 "identity_mib": measure.resident_mib(process.pid),
                 "identity_cpu_seconds": cpu.used()["identity"],
             }
-        finally:
-            directory.terminate()
-            directory.join()
 
     async def _looked_up(self) -> int:
         count: int = await self.conn.fetchval("SELECT count(*) FROM actor WHERE handle IS NOT NULL")

@@ -10,7 +10,8 @@ commit creates, where it is indexed and not deleted again in the input.
 
 First a part of the log is sent at full speed and waited for, so that tables, caches and plans are
 warm. *paced*: 500 frames a second. *idle*: one frame at a time, after a random pause in which
-everything comes to rest.
+everything comes to rest. With ``--due`` both once for each number: so many identities of other DIDs
+are due from the start, and there is a directory and a resolver of any DID to ask.
 
 Prints one line of JSON for each.
 """
@@ -36,6 +37,7 @@ import libipld
 import orjson
 
 from bench import inputs, measure
+from bench.identities import PER_SECOND, Directory, make_due
 from bench.indexing import fresh
 from engine import simulate
 from engine.simulate.network import Frames
@@ -76,36 +78,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=inputs.CACHE, help="where inputs are kept")
+    parser.add_argument("--due", type=int, nargs="*", default=[0], help="identities that are due")
     args = parser.parse_args()
     folder = inputs.synthetic("network", OPS, args.seed, args.cache)
+    for due in args.due:
+        about = {"identities_due": due, "machine": measure.machine()}
+        for line in _deployed(folder, due):
+            print(orjson.dumps(line | about).decode(), flush=True)
+
+
+def _deployed(folder: Path, due: int) -> list[dict[str, Any]]:
+    """What a fresh deployment took."""
     frames = simulate.load(folder).frames
     uris = rows_of(frames)
-    about = {"machine": measure.machine()}
     context = multiprocessing.get_context("spawn")
     sent = Sent(context.Array("d", len(frames)), context.Value("q", 0))
     ours, theirs = context.Pipe()
     relay = context.Process(target=_relay, args=(theirs, folder, sent), daemon=True)
     relay.start()
-    with fresh() as run:
+    with fresh() as run, Directory() as directory:
+        identities = directory.environment(PER_SECOND) if due else {}
         deployment = Deployment(
             ours.recv(),
             run.postgres.url,
             run.valkey.url,
             indexers=os.cpu_count() or 1,
             log=run.folder / "up.log",
-            extra={"LOG_LEVEL": "warning"},
+            extra={"LOG_LEVEL": "warning"} | identities,
         )
         with deployment:
-            for line in asyncio.run(_measure(run.postgres.url, ours, sent, uris)):
-                print(orjson.dumps(line | about).decode(), flush=True)
+            lines = asyncio.run(_measure(run.postgres.url, ours, sent, uris, due))
     ours.send(None)
     relay.join()
+    return lines
 
 
 async def _measure(
-    url: str, relay: Connection, sent: Sent, uris: dict[int, str]
+    url: str, relay: Connection, sent: Sent, uris: dict[int, str], due: int
 ) -> list[dict[str, Any]]:
     conn = await asyncpg.connect(url, server_settings={"enable_seqscan": "off"})
+    await make_due(conn, due)
     phases = (
         ("warm", WARM_FRAMES, 0.0),
         ("paced", int(PACED_SECONDS * RATE), RATE),

@@ -120,7 +120,7 @@ def main(spec: ProcessSpec, loaded: Loaded) -> int:
         check_role(spec.role)
         beside = _pin(spec.core)
         if spec.role in STANDING_BACK and hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, 0, NICE)
+            _stand_back(0)
         return uvloop.run(_run(spec, services.with_urls(settings), alone, beside))
     except HeadraceError as error:
         logger.error("stopped by an error %s", log.fields(error=type(error).__name__, text=error))
@@ -134,7 +134,7 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool, cores: Set[in
     """``cores``: where threads beside the loop may run."""
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
-            THREADS, thread_name_prefix="beside", initializer=_stand_back, initargs=(cores,)
+            THREADS, thread_name_prefix="beside", initializer=_go_aside, initargs=(cores,)
         )
     )
     stop = asyncio.Event()
@@ -160,11 +160,17 @@ async def _run(spec: ProcessSpec, settings: Settings, alone: bool, cores: Set[in
     return 0
 
 
-def _stand_back(cores: Set[int]) -> None:
+def _go_aside(cores: Set[int]) -> None:
     """Let this thread wait where the loop could run, and run where another core is idle."""
     if sys.platform == "linux":  # elsewhere the number is a process'
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        _stand_back(threading.get_native_id())
         os.sched_setaffinity(0, cores)
+
+
+def _stand_back(which: int) -> None:
+    """Lower a thread's priority; 0: this one's. Who runs us may have lowered it further."""
+    nice = max(NICE, os.getpriority(os.PRIO_PROCESS, which))
+    os.setpriority(os.PRIO_PROCESS, which, nice)
 
 
 def _heartbeat(

@@ -38,7 +38,7 @@ async def ready(settings, name, *, tells): pass
 services.wait_ready = ready
 services.with_urls = lambda settings: settings
 worker.build = lambda spec, settings: Role()
-sys.exit(worker.main(ProcessSpec("indexer", 1, {core}, "here"), settings.load_with_sources()))
+sys.exit(worker.main(ProcessSpec({role!r}, 1, {core}, "here"), settings.load_with_sources()))
 """
 
 BODIES = {
@@ -53,9 +53,11 @@ BODIES = {
 
 
 class Started:
-    def __init__(self, body: str, core: int | None = None, **environ: str) -> None:
+    def __init__(
+        self, body: str, core: int | None = None, role: str = "indexer", **environ: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(body=BODIES[body], core=core)],
+            [sys.executable, "-c", PROGRAM.format(body=BODIES[body], core=core, role=role)],
             cwd=ROOT,
             env={**os.environ, "REDIS_URL": "redis://127.0.0.1:1", **environ},
             stdout=subprocess.PIPE,
@@ -75,8 +77,10 @@ def start() -> Iterator[type[Started]]:
     made: list[Started] = []
 
     class Tracked(Started):
-        def __init__(self, body: str, core: int | None = None, **environ: str) -> None:
-            super().__init__(body, core, **environ)
+        def __init__(
+            self, body: str, core: int | None = None, role: str = "indexer", **environ: str
+        ) -> None:
+            super().__init__(body, core, role, **environ)
             made.append(self)
 
     yield Tracked
@@ -162,6 +166,19 @@ def test_process_is_pinned_to_its_core(start: type[Started]) -> None:
     assert os.sched_getaffinity(one.process.pid) == {core}
 
 
+@pytest.mark.parametrize("role", ["backfiller", "lister"])
+def test_role_that_can_wait_stands_back(start: type[Started], role: str) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    one = start("obedient", role=role)
+    assert os.getpriority(os.PRIO_PROCESS, one.process.pid) == max(ours, worker.NICE)
+
+
+def test_role_that_others_wait_for_does_not_stand_back(start: type[Started]) -> None:
+    one = start("obedient")
+    priority = os.getpriority(os.PRIO_PROCESS, one.process.pid)
+    assert priority == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_heartbeat_tells_what_the_role_reports(start: type[Started], redis_url: str) -> None:
     one = start("obedient", REDIS_URL=redis_url, REDIS_KEY_PREFIX="p:")
     with redis.Redis.from_url(redis_url) as client:
@@ -190,7 +207,7 @@ def test_process_ends_with_its_supervisor() -> None:
         sys.stdin.read()
         """
     )
-    worker_program = PROGRAM.format(body=BODIES["obedient"], core=None)
+    worker_program = PROGRAM.format(body=BODIES["obedient"], core=None, role="indexer")
     supervisor = subprocess.Popen(
         [sys.executable, "-c", program, worker_program],
         cwd=ROOT,
