@@ -70,7 +70,7 @@ class Directory:
         return {
             "PLC_URL": self._url,
             "IDENTITY_HANDLE_RESOLVER": self._url,
-            "IDENTITY_PLC_REQUESTS_PER_SECOND": str(per_second),
+            "PLC_REQUESTS_PER_SECOND": str(per_second),
             "NETWORK_ALLOW_PRIVATE": "true",
         }
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from engine.adapters import pace as paces
 from engine.adapters.http import Fetcher
 from engine.core import identity, outcomes
 from engine.core.identity import Identity, Keeper
-from engine.core.pacing import Turns
 from engine.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -28,8 +28,11 @@ EXPORT_LINE_BYTES = 16 * 1024
 EXPORT_SECONDS = 25.0
 """A page of the log may take longer than a document by this."""
 
-REST_SECONDS_MAX = 60.0
-"""A directory that fails is passed over for a second at first, and never longer than this."""
+PATIENCE_SECONDS = 1.0
+"""Whose turn at a directory is further away than this asks the next one, if there is one."""
+
+REST_SECONDS_FIRST, REST_SECONDS_MAX = 1.0, 60.0
+"""A directory that fails is passed over so long at first, and at most."""
 
 
 class Unregistered(UpstreamError):
@@ -69,20 +72,18 @@ class DidResolver:
         timeout_seconds: float = 5.0,
         *,
         mirrors: Sequence[str] = (),
-        per_second: float | None = None,
+        pace: paces.Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask the directory at ``plc_url``, and ``mirrors`` of it while that one is in trouble.
 
-        Each is asked at most ``per_second`` times a second, by all tasks together, and not at all
-        while it says that it is too much. Waiting for a turn is not part of the timeout.
+        Each is asked when ``pace`` gives a turn, and not at all while it says that it is too much;
+        None: at any time. Waiting for a turn is not part of the timeout. ``pace`` becomes ours.
         """
         self._fetcher = fetcher
         self._timeout = timeout_seconds
-        self._directories = [
-            _Directory(url, Turns(per_second) if per_second else None)
-            for url in (plc_url, *mirrors)
-        ]
+        self._directories = [_Directory(url) for url in (plc_url, *mirrors)]
+        self._pace = pace
         self._clock = clock
 
     @classmethod
@@ -91,17 +92,24 @@ class DidResolver:
         settings: Settings,
         fetcher: Fetcher,
         timeout_seconds: float | None = None,
-        per_second: float | None = None,
     ) -> DidResolver:
-        """Ask the directory and the mirrors of the settings; ``IDENTITY_TIMEOUT_SECONDS`` each."""
+        """Ask as the settings say: directory, mirrors, pace; ``IDENTITY_TIMEOUT_SECONDS`` each.
+
+        Close it: it may hold a connection to Redis.
+        """
         timeout = settings.identity.timeout_seconds if timeout_seconds is None else timeout_seconds
         return cls(
             fetcher,
             settings.plc_url,
             timeout,
             mirrors=settings.plc_mirrors,
-            per_second=per_second,
+            pace=paces.of(settings),
         )
+
+    def close(self) -> None:
+        """Ask no more; whoever still waits for a turn gets `StoreError`."""
+        if self._pace is not None:
+            self._pace.close()
 
     async def resolve(self, did: str) -> Identity:
         """The DID's document as it is now; nothing is cached.
@@ -146,8 +154,10 @@ class DidResolver:
             UpstreamError: neither the directory nor a mirror gives it.
         """
         failure: UpstreamError | None = None
-        for directory in self._at_work():
-            await directory.turn(self._clock)
+        at_work = self._at_work()
+        for directory in at_work:
+            if not await self._turn(directory, is_last=directory is at_work[-1]):
+                continue
             try:
                 body = await self._ask(
                     f"{directory.url.rstrip('/')}/export",
@@ -171,9 +181,11 @@ class DidResolver:
             return await self._ask(identity.document_url(did, ""))
         pages = {each.url: identity.document_url(did, each.url) for each in self._directories}
         failure: UpstreamError | None = None
-        for directory in self._at_work():
+        at_work = self._at_work()
+        for directory in at_work:
+            if not await self._turn(directory, is_last=directory is at_work[-1]):
+                continue
             try:
-                await directory.turn(self._clock)
                 body = await self._ask(pages[directory.url])
             except Refused:
                 raise
@@ -183,11 +195,30 @@ class DidResolver:
                 failure = error  # a mirror may lag
             except UpstreamError as error:
                 failure = error
-                directory.fail(self._clock(), error)
+                await self._rest(directory, error)
             else:
                 directory.failures = 0
                 return body
         raise DirectoryAway(f"no directory answers: {failure}") from failure
+
+    async def _turn(self, directory: _Directory, *, is_last: bool) -> bool:
+        """Take a turn; of our tasks, whoever came first goes first. False: it is too far away."""
+        if self._pace is None:
+            return True
+        async with directory.line:
+            while wait := await self._pace.take(directory.url):  # a pause may begin meanwhile
+                if wait > PATIENCE_SECONDS and not is_last:
+                    return False
+                await asyncio.sleep(wait)
+        return True
+
+    async def _rest(self, directory: _Directory, error: UpstreamError) -> None:
+        now = self._clock()
+        directory.fail(now)
+        if self._pace is not None and isinstance(error, Busy):
+            rest = directory.rests_until - now
+            told = error.retry_seconds
+            await self._pace.pause(directory.url, rest if told is None else told)
 
     async def _ask(
         self,
@@ -219,30 +250,20 @@ class _Directory:
     """A PLC directory or a mirror of one."""
 
     url: str
-    turns: Turns | None
     failures: int = 0  # in a row
     rests_until: float = 0.0
-    _line: asyncio.Lock = field(default_factory=asyncio.Lock)
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)  # of those who wait for a turn
 
-    async def turn(self, clock: Callable[[], float]) -> None:
-        """Wait until it may be asked; whoever came first goes first."""
-        if self.turns is None:
+    def fail(self, now: float) -> None:
+        """It is not asked for a while, longer each time, while there is another one.
+
+        What was asked before it failed and fails as well is no further failure.
+        """
+        if now < self.rests_until:
             return
-        async with self._line:
-            while True:  # a pause may begin during any wait
-                wait = self.turns.wait_seconds(clock())
-                if wait <= 0:
-                    break
-                await asyncio.sleep(wait)
-            self.turns.take(clock())
-
-    def fail(self, now: float, error: UpstreamError) -> None:
-        """It is not asked for a while, longer each time, while there is another one."""
         self.failures += 1
-        self.rests_until = now + min(REST_SECONDS_MAX, 2.0 ** min(self.failures, 10) / 2)
-        if self.turns is not None and isinstance(error, Busy):
-            rest = self.rests_until - now
-            self.turns.pause(now, rest if error.retry_seconds is None else error.retry_seconds)
+        longer = REST_SECONDS_FIRST * 2.0 ** min(self.failures - 1, 10)
+        self.rests_until = now + min(REST_SECONDS_MAX, longer)
 
 
 def doubt(status: int) -> str | None:

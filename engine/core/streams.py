@@ -22,6 +22,8 @@ label_live:cursor:{host}         string  seq of the labeler's last appended fram
 label_live:received:{host}       hash    generation -> labels received, moved with the cursor
 label_live:events, :bytes        hash    ``0`` -> labels and entry bytes in the stream
 label_live:epoch                 string  as ``headrace:epoch``, of this stream alone
+headrace:directory:{host}        hash    ``free``, ``paused``: microseconds of Redis' clock, when
+                                         the next turn at it is, and until when there is none
 headrace:epoch                   string  deployment id, ``:``, epoch; absent = streams lost
 headrace:process:{name}          string  JSON heartbeat of one process, expires by itself
 ===============================  ======  ====================================================
@@ -133,6 +135,10 @@ class Keys:
     def did_pds(self, did: str) -> str:
         """The host in a DID's document, for a day."""
         return f"{self.prefix}did:pds:{did}"
+
+    def directory(self, url: str) -> str:
+        """When the next turn at a directory of DIDs is."""
+        return f"{self.prefix}headrace:directory:{canonical_host(url)}"
 
     @property
     def epoch(self) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,15 @@ async def inspect(settings: Settings, wanted: Wanted) -> Inspection:
     Raises:
         SettingsError: there is no such file.
         UpstreamError: the DID or its repository cannot be had.
+        StoreError: the Redis of the settings gives no turn at the directory.
     """
-    async with http.open_fetcher(allow_private=settings.network.allow_private) as fetcher:
-        network = _Network(fetcher, settings)
+    async with AsyncExitStack() as stack:
+        fetcher = await stack.enter_async_context(
+            http.open_fetcher(allow_private=settings.network.allow_private)
+        )
+        dids = resolvers.DidResolver.of(settings, fetcher, TIMEOUT_SECONDS)
+        stack.callback(dids.close)
+        network = _Network(fetcher, dids)
         if wanted.place.startswith("did:"):
             data = await network.export(wanted.place)
         else:
@@ -107,9 +114,9 @@ def render(inspection: Inspection, wanted: Wanted) -> Iterator[str]:
 
 
 class _Network:
-    def __init__(self, fetcher: http.Fetcher, settings: Settings) -> None:
+    def __init__(self, fetcher: http.Fetcher, dids: resolvers.DidResolver) -> None:
         self._fetcher = fetcher
-        self._dids = resolvers.DidResolver.of(settings, fetcher, TIMEOUT_SECONDS)
+        self._dids = dids
 
     async def export(self, did: str) -> bytes:
         """The repository of a DID, from the host that its document names."""

@@ -141,9 +141,8 @@ class IdentityRole(KeepTrying):
             )
             chosen = settings.identity
             timeout = chosen.timeout_seconds
-            dids = resolvers.DidResolver.of(
-                settings, fetcher, per_second=chosen.plc_requests_per_second
-            )
+            dids = resolvers.DidResolver.of(settings, fetcher)
+            stack.callback(dids.close)
             hosts = hosting.Hosting(dids, fetcher, timeout)
             lookup = handles.Lookup(
                 dids,

@@ -197,14 +197,6 @@ class IdentitySettings(Section, frozen=True, kw_only=True):
             extra={"unit": "seconds"},
         ),
     ] = 86_400.0
-    plc_requests_per_second: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=100_000,
-            description="The role asks the directory, and each mirror of it, no more often.",
-        ),
-    ] = 100.0
     name_servers: Annotated[
         tuple[str, ...],
         Meta(
@@ -264,6 +256,17 @@ class Settings(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Mirrors of the directory, asked in this order while it fails."),
     ] = ()
+    plc_requests_per_second: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=100_000,
+            description="All processes of the deployment together ask the directory no more often, "
+            "for documents and for its log, nor any mirror of it: they take turns, which Redis "
+            "keeps, and no two turns are closer than this allows. When one is told that it is "
+            "too much, all pause. A command without REDIS_URL (`headrace car`) keeps to it alone.",
+        ),
+    ] = 100.0
     metrics_host: Annotated[
         str, Meta(min_length=1, description="Address on which `headrace up` answers `/status`.")
     ] = "127.0.0.1"

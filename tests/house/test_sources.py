@@ -75,3 +75,13 @@ def test_native_code_has_one_door() -> None:
         )
     }
     assert users <= {"engine/core/codec.py"}
+
+
+def test_the_directory_is_asked_by_nobody_without_the_pace_of_the_settings() -> None:
+    by = "engine/adapters/identity.py"
+    texts = {str(path.relative_to(ROOT)): path.read_text() for path in sources("engine")}
+    makes = {name for name, text in texts.items() if "DidResolver(" in text}
+    knows = {name for name, text in texts.items() if ".plc_url" in text or ".plc_mirrors" in text}
+    assert (makes, knows) == (set(), {by})
+    assert texts[by].count("return cls(") == 1
+    assert "pace=paces.of(settings)," in texts[by]

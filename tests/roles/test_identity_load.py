@@ -34,8 +34,11 @@ async def db(database: str) -> AsyncIterator[Tables]:
     await conn.close()
 
 
-def settings_for(database: str, server: Server, **identities: Any) -> Settings:
+def settings_for(
+    database: str, server: Server, *, per_second: float = 100.0, **identities: Any
+) -> Settings:
     return Settings(
+        plc_requests_per_second=per_second,
         database_url=database,
         plc_url=server.url,
         identity=msgspec.structs.replace(
@@ -57,7 +60,7 @@ async def test_what_is_due_at_once_is_held_and_asked_for_little_by_little(
         COUNT,
     )
     held = []
-    async with running(settings_for(database, server, plc_requests_per_second=PER_SECOND)) as role:
+    async with running(settings_for(database, server, per_second=PER_SECOND)) as role:
         while await db.conn.fetchval("SELECT count(*) FROM headrace.identity_due"):
             held.append(int(str(role.report()["in_flight"])))
             await asyncio.sleep(0.01)

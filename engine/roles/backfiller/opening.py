@@ -94,6 +94,7 @@ async def open_attempts(
     )
     stack.callback(spool.close)
     resolver = DidResolver.of(settings, fetcher)
+    stack.callback(resolver.close)
     imported = Imported(
         homes, settings.database_state_schema, settings.identity.plc_max_age_seconds
     )

@@ -150,6 +150,7 @@ class LabelsRole(KeepTrying):
                 dead_letters=self._settings.labels.dead_letters,
             )
             dids = resolvers.DidResolver.of(self._settings, fetcher)
+            stack.callback(dids.close)
             logger.info("ready")
             self._state = "running"
             try:

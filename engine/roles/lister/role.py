@@ -93,6 +93,7 @@ class ListerRole(KeepTrying):
             store = Store(idle, settings.database_state_schema, settings.lister.grace_seconds)
             await store.release(self._name)
             dids = DidResolver.of(settings, fetcher)
+            stack.callback(dids.close)
             self._lead = Lead(self._name, settings, lists, store, dids, self._counters, self._fed)
             leading = asyncio.create_task(self._lead.run())
             listing = asyncio.create_task(self._list(stop, lists, store))
