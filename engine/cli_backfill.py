@@ -160,11 +160,12 @@ def _car(arguments: argparse.Namespace) -> int:
 def _plc_import(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from engine import log
+    from engine import failpoints, log
     from engine.ops import plc_import
 
     settings = database_settings(arguments)
     log.setup("plc", settings.log_level)
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""), "plc_import")
     found = asyncio.run(plc_import.run(settings, arguments.file, again=arguments.again))
     progress, before = found.progress, found.before
     for line in found.named:

@@ -1,9 +1,9 @@
 """Named points at which a process ends or freezes itself, for tests of crashes.
 
 Off unless ``HEADRACE_FAILPOINT=ROLE:POINT:PASS:ACTION`` is set: when a process of that role (or
-name, ``indexer/1``) passes the point for the PASS-th time, it sends itself SIGKILL (``kill``) or
-SIGSTOP (``stop``), at once, with whatever is open. Just before, it writes the line
-``failpoint POINT reached`` to stderr, so that a test can prove where it happened.
+name, ``indexer/1``; ``plc_import`` is the command) passes the point for the PASS-th time, it sends
+itself SIGKILL (``kill``) or SIGSTOP (``stop``), at once, with whatever is open. Just before, it
+writes the line ``failpoint POINT reached`` to stderr, so that a test can prove where it happened.
 
 A process acts once, and the supervisor hands the variable only to the first process that it
 starts of each kind, never to one that it starts again: no crash loop. Where a point is passed
@@ -60,6 +60,16 @@ POINTS: dict[str, dict[str, str]] = {
         "before_trim": "entries may go, none was trimmed",
         "after_trim": "entries are trimmed, nothing else happened",
         "inside_deletion": "rows of an account are deleted, nothing counted or committed",
+    },
+    "identity": {
+        "after_rows": "a page of the directory's log is written, its cursor is not",
+        "before_commit": "the cursor is written, too, COMMIT not sent",
+        "after_commit": "COMMIT is answered, nothing else happened",
+    },
+    "plc_import": {
+        "after_rows": "a piece of a file is written, how far the file is read is not",
+        "before_commit": "all written, COMMIT not sent",
+        "after_commit": "COMMIT is answered, nothing else happened",
     },
 }
 """Role -> point -> what is done there, and what is not."""

@@ -46,7 +46,7 @@ def run(value: str, process: str = "indexer/0") -> subprocess.CompletedProcess[s
         "indexer:before_commit:3:kill:now",
         "indexer:before_comit:3:kill",
         "firehose:before_commit:3:kill",
-        "identity:before_commit:3:kill",
+        "identity:before_copy:3:kill",
         "indexer:before_commit:0:kill",
         "indexer:before_commit:-1:kill",
         "indexer:before_commit:x:kill",

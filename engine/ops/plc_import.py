@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from engine import log
+from engine import failpoints, log
 from engine.adapters import imported, postgres
 from engine.core import plc
 from engine.errors import SettingsError
@@ -258,6 +258,7 @@ class _Import:
         progress = self.found.progress = piece.progress
         async with self.conn.transaction():
             await imported.copy(self.conn, self.sql, plc.last_of_each(piece.operations))
+            failpoints.passing("after_rows")
             await self.conn.execute(
                 self.sql["plc_progressed"],
                 head,
@@ -275,6 +276,8 @@ class _Import:
                 times = (progress.first_at, progress.last_at)
                 done = await self.conn.execute(self.sql["plc_imported_to"], *times)
                 self.found.new_cursor = done == "UPDATE 1"
+            failpoints.passing("before_commit")
+        failpoints.passing("after_commit")
 
 
 def _digest(line: bytes) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from engine import errors, log
+from engine import errors, failpoints, log
 from engine.adapters import imported, postgres, remembered
 from engine.core import plc
 from engine.core.backoff import Backoff
@@ -101,15 +101,19 @@ class Tail:
         is_full = len(lines) >= plc.PAGE and cursor > after
         last = plc.last_of_each(operations)
         at_end = by_directory and not is_full
+        if self.redis is not None and self.keys is not None:
+            # First: who is killed in between forgets again. What is asked for meanwhile is new.
+            await remembered.forget(self.redis, self.keys, [each.did for each in last])
         async with (
             postgres.borrowed(self.idle) as conn,
             postgres.translated_errors(),
             conn.transaction(),
         ):
             await imported.take(conn, self._sql, last)
+            failpoints.passing("after_rows")
             await conn.execute(self._sql["plc_move"], after, cursor, at_end)
-        if self.redis is not None and self.keys is not None:
-            await remembered.forget(self.redis, self.keys, [each.did for each in last])
+            failpoints.passing("before_commit")
+        failpoints.passing("after_commit")
         counters = self.counters
         counters.pages += 1
         counters.operations += len(operations)

@@ -27,10 +27,9 @@ ALWAYS = {"inside_copy", "before_commit", "after_commit"}
 POINTS = [
     pytest.param(role, point, id=point, marks=() if point in ALWAYS else pytest.mark.slow)
     for role, points in failpoints.POINTS.items()
-    if role != "labels"  # tests/system/test_labels.py
+    if role in ("firehose", "indexer")  # the others do nothing here, and have tests of their own
     for point in points
-    # No account goes here (tests/system/test_deletion.py), and nothing is fetched.
-    if point != "inside_deletion" and role != "backfiller"
+    if point != "inside_deletion"  # no account goes here: tests/system/test_deletion.py
 ]
 
 
