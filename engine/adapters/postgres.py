@@ -112,6 +112,10 @@ def _translate(error: BaseException) -> errors.HeadraceError | None:
         # Every other InterfaceError is a mistake of ours and must stay one.
         gone = "closed" in str(error) or "closing" in str(error)
         return errors.StoreUnavailable(f"Postgres: {error}") if gone else None
+    if isinstance(error, asyncpg.InternalClientError) and "cannot switch to" in str(error):
+        # The server's last words came while nobody asked, and its end has not come yet: the
+        # driver cannot use this connection any more and does not say so in better words.
+        return errors.StoreUnavailable("Postgres: the connection was lost")
     if isinstance(error, OSError):  # TimeoutError and every ConnectionError with it
         return errors.StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}")
     return None

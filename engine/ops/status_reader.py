@@ -36,6 +36,9 @@ TIMEOUT_SECONDS = 3.0
 
 _GAPS_SHOWN = 20
 
+_POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver raises, over a connection that is just ending too."""
+
 
 class StatusReader:
     """Collects the status; safe to call from several tasks, which share one reading.
@@ -87,7 +90,7 @@ class StatusReader:
         try:  # then: the positions
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 known = await self._read_postgres()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (*_POSTGRES_AWAY, OSError, TimeoutError) as error:
             self._drop_postgres()
             errors.append(f"Postgres: {_words(error)}")
         if told is not None:

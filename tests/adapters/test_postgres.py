@@ -148,15 +148,58 @@ async def test_lost_connection_is_unavailable_at_the_next_use_too(
             await conn.execute("SELECT 1")
 
 
+async def test_last_words_on_a_connection_that_stays_open_are_its_end(settings: Settings) -> None:
+    """A server that has much to do says that it ends a session, and closes it later."""
+    direct = await postgres.connect(settings, "test/1")
+    address: Any = direct._addr  # type: ignore[attr-defined]  # where it is, however it was named
+    over = asyncio.Event()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_path = isinstance(address, str)
+        opening = (
+            asyncio.open_unix_connection(address) if is_path else asyncio.open_connection(*address)
+        )
+        upstream, to_server = await opening
+        asking = asyncio.create_task(carry(reader, to_server))
+        await carry(upstream, writer)
+        over.set()  # and the client hears of it later
+        await asyncio.gather(asking, return_exceptions=True)
+        to_server.close()
+        writer.close()
+
+    server = await asyncio.start_server(between, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    name = str(settings.database_url).partition("?")[0].rpartition("/")[2]
+    beside = Settings(database_url=f"postgresql://postgres@127.0.0.1:{port}/{name}")
+    try:
+        conn = await postgres.connect(beside, "test/0")
+        assert await direct.fetchval("SELECT pg_terminate_backend($1)", conn.get_server_pid())
+        await over.wait()
+        await asyncio.sleep(0.05)
+        assert not conn.is_closed()
+        with pytest.raises(StoreUnavailable):
+            async with postgres.translated_errors():
+                await conn.fetchval("SELECT 1")
+        conn.terminate()
+    finally:
+        server.close()
+        await direct.close()
+
+
 async def test_deadlock_passes_unchanged(settings: Settings) -> None:
     one, two = [await postgres.connect(settings, f"test/{n}") for n in range(2)]
     lock = "UPDATE view_param SET value = value WHERE name = $1"
     names = ("whats_hot_interval", "whats_hot_like_threshold")
+    both = asyncio.Barrier(2)
 
     async def work(connection: asyncpg.Connection[Any], first: str, second: str) -> None:
         async with postgres.translated_errors(), connection.transaction():
             await connection.execute(lock, first)
-            await asyncio.sleep(0.2)
+            await both.wait()
             await connection.execute(lock, second)
 
     try:
@@ -204,9 +247,10 @@ async def test_waiting_ends_when_the_server_comes(
     stop = asyncio.Event()
     with caplog.at_level(logging.WARNING):
         waiting = asyncio.create_task(postgres.wait_for_postgres(settings, "test/0", stop))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(30):
+            while "Postgres is not reachable at" not in caplog.text:
+                await asyncio.sleep(0.01)
         assert not waiting.done()
-        assert "Postgres is not reachable at" in caplog.text
         own_postgres.start()
         connection = await asyncio.wait_for(waiting, 30)
     assert connection is not None
