@@ -22,7 +22,7 @@ class Listing:
     ``asked`` are the requests so far: cursor and limit.
     """
 
-    delay: float = 0.0  # seconds before each answer
+    delay: float = 0.0  # seconds before each answer, also of who waits already
     status: int = 200  # of each answer; another one comes with ``headers``
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None  # instead of every page
@@ -43,13 +43,26 @@ class Listing:
         return int(cursor.removesuffix(self.suffix))
 
 
+LOOK_SECONDS = 0.01
+"""How soon a delay that is changed is noticed."""
+
+
+async def delayed(seconds: Callable[[], float]) -> None:
+    """Wait so long; what is said meanwhile counts."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while (left := began + seconds() - loop.time()) > 0:  # noqa: ASYNC110 - a lever is no event
+        await asyncio.sleep(min(left, LOOK_SECONDS))
+    await asyncio.sleep(0)
+
+
 async def repos(
     request: web.Request, items: list[dict[str, Any]], listing: Listing, answer: Answer
 ) -> web.Response:
     """One page of ``listRepos``, or what the levers make of it."""
     cursor, limit = request.query.get("cursor", ""), request.query.get("limit", "500")
     listing.asked.append((cursor, int(limit) if limit.isdigit() else -1))
-    await asyncio.sleep(listing.delay)
+    await delayed(lambda: listing.delay)
     if listing.status != 200:
         response = answer({"error": "Disturbed", "message": "as asked"}, listing.status)
         response.headers.update(listing.headers)

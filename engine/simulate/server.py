@@ -28,7 +28,7 @@ from aiohttp import web
 from engine.simulate import directory, lists
 from engine.simulate.feed import Feed
 from engine.simulate.hostile import Misdeed
-from engine.simulate.lists import Listing
+from engine.simulate.lists import Listing, delayed
 from engine.simulate.network import Document, Frames, Network, endpoint
 
 LOOPBACK = "127.0.0.1"
@@ -56,11 +56,12 @@ class Server(Feed):
     """A served network: where it is, how it talks, and levers for tests.
 
     The levers of ``Feed`` are those of the relay. ``identity_delay`` is how long, in
-    seconds, documents and handles take to be answered; ``identity_status`` answers
-    them with that HTTP status instead. All of these, and ``network``, may be changed
-    while it runs. ``addresses`` says where each PDS is, by the endpoint in the documents,
-    and each labeler, by its DID; ``labelers`` are their logs with levers of their own, ``listings``
-    levers of each PDS' ``listRepos`` by its endpoint, the relay's by None.
+    seconds, documents and handles take to be answered, those that wait already, too;
+    ``identity_status`` answers them with that HTTP status instead. All of these, and
+    ``network``, may be changed while it runs. ``addresses`` says where each PDS is, by the
+    endpoint in the documents, and each labeler, by its DID; ``labelers`` are their logs with
+    levers of their own, ``listings`` levers of each PDS' ``listRepos`` by its endpoint, the
+    relay's by None.
     ``misdeeds`` are what hosts do instead of giving a DID's repository, or (``*``) any; ``asked``
     counts how often each was asked for. ``refusals`` are HTTP status and error with which hosts
     answer what they are asked of a DID's state; ``directory_asked`` are the times, on the loop's
@@ -227,7 +228,7 @@ class Server(Feed):
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         if not request.path.startswith("/xrpc/com.atproto.sync."):
-            await asyncio.sleep(self.identity_delay)
+            await delayed(lambda: self.identity_delay)
             if self.identity_status != 200:
                 return _error(self.identity_status, "Disturbed", "as the test asked")
         return await handler(request)
