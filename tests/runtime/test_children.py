@@ -75,9 +75,7 @@ async def test_run_starts_every_process_and_stop_ends_them(tmp_path: Path) -> No
     assert {line.split()[2] for line in lines} == {str(os.getpid())}
     assert all(alive(line) for line in lines)
     running.cancel()
-    started = time.monotonic()
-    assert await keeper.stop()
-    assert time.monotonic() - started < 2
+    assert await keeper.stop(), "they had to be killed"
     assert not any(alive(line) for line in lines)
 
 
@@ -195,8 +193,9 @@ async def test_stop_kills_what_does_not_listen_after_the_deadline(
     lines = await until_lines(log, 2)
     running.cancel()
     started = time.monotonic()
-    assert not await keeper.stop()
-    assert 0.3 <= time.monotonic() - started < 3
+    async with asyncio.timeout(30):  # not for as long as they would live
+        assert not await keeper.stop()
+    assert time.monotonic() - started >= 0.3
     assert not any(alive(line) for line in lines)
     assert "killing what did not stop" in caplog.text
     assert "process=indexer/0 exit=SIGKILL" in caplog.text

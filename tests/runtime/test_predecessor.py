@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.asyncio
@@ -56,11 +57,18 @@ INDEXER = {
 }
 
 
-async def run(role: str, words: str, environ: dict[str, str]) -> str:
-    """Start the role, wait for words in its log, stop it; the log."""
+async def run(
+    role: str,
+    words: str,
+    environ: dict[str, str],
+    done: Callable[[], Awaitable[bool]] | None = None,
+) -> str:
+    """Start the role, wait for words in its log and until it is done, stop it; the log."""
     process = Command("run", role, **environ)
     try:
         await asyncio.to_thread(process.until, words)
+        if done is not None:
+            await until(done)
         code, _, log = await asyncio.to_thread(process.end, signal.SIGTERM)
     finally:
         if process.process.poll() is None:
@@ -78,12 +86,11 @@ async def test_ingester(database: str, redis_url: str) -> None:
         scheme_and_slash = relay.url.replace("ws://", "http://") + "/"
         urls = {"DATABASE_URL": database, "REDIS_URL": redis_url}
         environ = urls | INGESTER | {"INGESTER_RELAY_HOSTS": f" {scheme_and_slash} ,"}
-        log = await run("firehose", "connected", environ)
 
         async def appended() -> bool:
             return bool(await client.get(f"firehose_live:cursor:{relay.host}") == b"20")
 
-        await until(appended)
+        log = await run("firehose", "connected", environ, appended)
     assert log.count("INGESTER_LABELER_HOSTS: read as LABELS_LABELERS=wss://mod.bsky.app") == 1
     assert "INGESTER_MODE: read as ROLES=firehose,lister,backfiller,labels,indexer,identity" in log
     assert "RUST_LOG: read as LOG_LEVEL=firehose=info" in log

@@ -163,7 +163,7 @@ def test_up_killed_leaves_no_process(command: type[Command], database: str, redi
     up = command(*IDENTITY, DATABASE_URL=database, REDIS_URL=redis_url)
     pid = started_pid(up.until("identity started"))
     up.process.kill()
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while alive(pid) and time.monotonic() < give_up:
         time.sleep(0.02)
     assert not alive(pid)
@@ -176,10 +176,10 @@ def test_second_signal_kills_at_once(command: type[Command], database: str, redi
     up.process.send_signal(signal.SIGTERM)
     up.until("stopping reason=SIGTERM")
     time.sleep(ECHO_SECONDS)
-    started = time.monotonic()
     code, _, log = up.end(signal.SIGTERM)
     assert code == 1
-    assert time.monotonic() - started < 4
+    assert 'killing everything reason="a second SIGTERM"' in log
+    assert "killing what did not stop" not in log, "it was not at once"
     assert "exit=SIGKILL" in log
     assert not alive(pid)
 
@@ -205,10 +205,9 @@ def test_signal_while_services_start_ends_them(command: type[Command], short_dir
     started = time.monotonic()
     code, _, log = up.end(signal.SIGTERM)
     assert code == 0
-    assert time.monotonic() - started < 5
     assert "stopped before it started reason=SIGTERM" in log
     lock = data / "postgres" / "lock"
-    while launch.is_locked(lock) and time.monotonic() < started + 10:
+    while launch.is_locked(lock) and time.monotonic() < started + 30:
         time.sleep(0.02)  # initdb's own child has to notice
     assert not launch.is_locked(lock)
     again = command(*IDENTITY, DATA_DIR=str(data))

@@ -108,10 +108,9 @@ def test_second_signal_kills_at_once(start: type[Started]) -> None:
     while "stopping" not in one.process.stderr.readline():
         pass
     time.sleep(worker.ECHO_SECONDS)
-    started = time.monotonic()
     one.process.send_signal(signal.SIGTERM)
+    # Had it not killed at once, it would have ended by itself, with 1.
     assert one.end()[0] == -signal.SIGTERM
-    assert time.monotonic() - started < 2
 
 
 def test_echo_of_a_signal_is_no_second_signal(start: type[Started]) -> None:

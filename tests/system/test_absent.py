@@ -6,7 +6,6 @@ import asyncio
 import re
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,7 +210,6 @@ def test_up_waiting_for_a_store_ends_at_a_signal(
     for arguments in (("up",), ("run", "indexer"), ("run", "firehose"), ("run", "identity")):
         with Process(arguments, environ, tmp_path / f"{arguments[-1]}.log") as process:
             process.until_says("waiting for Redis")
-            at = process.signal(signal.SIGTERM)
-            assert process.wait(5) == 0
-        assert time.monotonic() - at < 2
+            process.signal(signal.SIGTERM)
+            assert process.wait(30) == 0, "else it was ended, or the store was waited for"
         assert process.says("reason=SIGTERM")
