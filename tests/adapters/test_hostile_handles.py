@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -68,14 +67,14 @@ async def web(serve: Serve, host: str = "127.0.0.1", port: int = 0) -> AsyncIter
 
 @asynccontextmanager
 async def resolving(
-    names: NameServer, port: int = 1, *, allow_private: bool = True
+    names: NameServer, port: int = 1, *, allow_private: bool = True, seconds: float = TIMEOUT
 ) -> AsyncIterator[handles.NetworkHandleResolver]:
     asking = dns.asyncresolver.Resolver(configure=False)
     asking.nameservers = [dns.nameserver.Do53Nameserver("127.0.0.1", names.port)]
     async with http.open_fetcher(allow_private=allow_private, resolver=Here()) as fetcher:
         yield handles.NetworkHandleResolver(
             fetcher,
-            TIMEOUT,
+            seconds,
             resolver=asking,
             well_known=f"http://{{handle}}:{port}/.well-known/atproto-did",
         )
@@ -145,12 +144,14 @@ async def test_a_name_server_in_trouble_is_asked_again_later(
     names: NameServer, rcode: dns.rcode.Rcode | None
 ) -> None:
     names.otherwise = None if rcode is None else int(rcode)
-    began = time.monotonic()
-    async with web(answering(b"404 Not Found")) as port, resolving(names, port) as resolver:
+    async with (
+        web(answering(b"404 Not Found")) as port,
+        resolving(names, port) as resolver,
+        asyncio.timeout(60),
+    ):
         answer = await resolver.resolve("alice.test")
     assert answer.did is None
     assert "DNS" in (answer.failure or "")
-    assert time.monotonic() - began < 20 * TIMEOUT
 
 
 async def drip_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,12 +196,16 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_a_web_server_that_misbehaves_is_bounded_and_named(
     names: NameServer, serve: Serve, words: str
 ) -> None:
-    began = time.monotonic()
-    async with web(serve) as port, resolving(names, port) as resolver:
+    # Only who does not answer shall meet the timeout, however slow this machine is.
+    seconds = TIMEOUT if words == "no answer within" else 20.0
+    async with (
+        web(serve) as port,
+        resolving(names, port, seconds=seconds) as resolver,
+        asyncio.timeout(60),
+    ):
         answer = await resolver.resolve("alice.test")
     assert answer.did is None
     assert words in (answer.failure or "")
-    assert time.monotonic() - began < 20 * TIMEOUT
 
 
 async def test_a_handle_at_a_private_address_is_refused(names: NameServer) -> None:

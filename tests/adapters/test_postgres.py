@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -152,7 +153,7 @@ async def test_last_words_on_a_connection_that_stays_open_are_its_end(settings: 
     """A server that has much to do says that it ends a session, and closes it later."""
     direct = await postgres.connect(settings, "test/1")
     address: Any = direct._addr  # type: ignore[attr-defined]  # where it is, however it was named
-    over = asyncio.Event()
+    said, ended = asyncio.Event(), asyncio.Event()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -160,16 +161,18 @@ async def test_last_words_on_a_connection_that_stays_open_are_its_end(settings: 
 
     async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_path = isinstance(address, str)
-        opening = (
+        upstream, to_server = await (
             asyncio.open_unix_connection(address) if is_path else asyncio.open_connection(*address)
         )
-        upstream, to_server = await opening
         asking = asyncio.create_task(carry(reader, to_server))
         await carry(upstream, writer)
-        over.set()  # and the client hears of it later
-        await asyncio.gather(asking, return_exceptions=True)
-        to_server.close()
-        writer.close()
+        said.set()  # but that it closed the connection is kept from the client
+        await asyncio.wait([asking])
+        for each in (to_server, writer):
+            each.close()
+            with contextlib.suppress(ConnectionError):
+                await each.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(between, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -178,13 +181,14 @@ async def test_last_words_on_a_connection_that_stays_open_are_its_end(settings: 
     try:
         conn = await postgres.connect(beside, "test/0")
         assert await direct.fetchval("SELECT pg_terminate_backend($1)", conn.get_server_pid())
-        await over.wait()
+        await said.wait()
         await asyncio.sleep(0.05)
         assert not conn.is_closed()
         with pytest.raises(StoreUnavailable):
             async with postgres.translated_errors():
                 await conn.fetchval("SELECT 1")
         conn.terminate()
+        await ended.wait()
     finally:
         server.close()
         await direct.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -70,7 +69,7 @@ async def test_listers_share_hosts_and_no_page_is_asked_for_twice(
     sizes = dict.fromkeys("abcdefgh", 40)
     async with serving(database, redis_url, network(**sizes), LISTER_PAGE_SIZE="5") as lists:
         for name in sizes:
-            lists.listing(f"https://{name}.test").delay = 0.02
+            lists.listing(f"https://{name}.test").delay = 0.05
         few = {"LISTER_CONCURRENCY": "2"}
         async with lists.running(**few) as one, lists.running(**few) as other:
             await until(lists.is_listed)
@@ -251,8 +250,8 @@ async def test_banned_hosts_are_not_listed(lists: Lists) -> None:
 
 
 async def test_claim_that_was_taken_over_writes_nothing(lists: Lists) -> None:
-    lists.listing(A).delay = 0.3
-    async with lists.running():
+    lists.listing(A).delay = 3600.0
+    async with lists.running() as role:
         await until(lambda: bool(lists.listing(A).asked))
         await lists.conn.execute(
             "UPDATE headrace.host SET token = token + 1, claimed_by = 'other',"
@@ -260,6 +259,7 @@ async def test_claim_that_was_taken_over_writes_nothing(lists: Lists) -> None:
             lists.server.url_of(A),
         )
         await until(lambda: lists.is_listed(B))
-        await asyncio.sleep(0.5)
+        lists.listing(A).delay = 0.0
+        await until(lambda: role.report()["hosts"] == 0)
     assert (await lists.host(A))["cursor"] == ""
     assert await lists.known(A) == set()

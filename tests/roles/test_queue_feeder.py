@@ -185,7 +185,7 @@ async def test_put_off_before_its_first_attempt_is_not_queued_early(feeding: Fee
     await feeding.conn.execute(
         "UPDATE headrace.repo SET next_attempt_at = now() + interval '1 hour'"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await feeding.feeder.check()
     assert await feeding.lists.queued() == []
 
@@ -298,7 +298,7 @@ async def test_rows_that_somebody_works_on_are_not_waited_for(
         transaction = indexer.transaction()
         await transaction.start()
         await indexer.execute("SELECT FROM headrace.repo WHERE did = $1 FOR UPDATE", names[4])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await feeding.feeder.check()
         assert await feeding.state() == (9, 9)
         await transaction.rollback()
