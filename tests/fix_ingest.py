@@ -22,7 +22,7 @@ KEYS = streams.Keys()
 
 
 async def until(
-    condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15, why: str = ""
+    condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60, why: str = ""
 ) -> None:
     """Poll until something is true."""
     try:
@@ -98,7 +98,7 @@ class Ingest:
             text = await client.get(KEYS.cursor(streams.LIVE, (relay or self.relay).host))
         return int(text) if text is not None and text.isdigit() else None
 
-    async def reached(self, seq: int, relay: Relay | None = None, *, seconds: float = 15) -> None:
+    async def reached(self, seq: int, relay: Relay | None = None, *, seconds: float = 60) -> None:
         """Wait until the cursor in Redis is there."""
 
         async def there() -> bool:

@@ -106,13 +106,15 @@ class Relay:
         self.cursors.append(cursor)
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
-        self.sockets.append(ws)
         script = self.scripts.pop(0) if self.scripts else Relay.serve
         serving = asyncio.create_task(_quietly(script(self, ws, cursor)))
         try:
+            await asyncio.sleep(0)  # who sees it connected may add frames: it has begun before
+            self.sockets.append(ws)
             await ws.receive()  # a close; subscribers send nothing else
         finally:
-            self.sockets.remove(ws)
+            if ws in self.sockets:
+                self.sockets.remove(ws)
             serving.cancel()
             await asyncio.wait([serving])
         return ws

@@ -16,6 +16,7 @@ from aiohttp import web
 from engine import simulate
 from engine.core import streams, wire
 from engine.roles.backfiller import BackfillerRole
+from engine.runtime.worker import ROLE_STOP_SECONDS
 from engine.settings import BackfillerSettings, NetworkSettings, Settings
 from engine.simulate import MemoryFrames, Network
 from engine.simulate.hostile import MISDEEDS as MISDEEDS
@@ -149,7 +150,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[BackfillerRole]:
-        """A backfiller at work; it must stop within three seconds, whatever it does."""
+        """A backfiller at work; it must stop by itself, whatever it does."""
         role = BackfillerRole("backfiller/0@test", self.with_settings(**changes))
         stop = asyncio.Event()
         task = asyncio.create_task(role.run(stop))
@@ -157,7 +158,7 @@ class Scene:
             yield role
         finally:
             stop.set()
-            await asyncio.wait_for(task, 3)
+            await asyncio.wait_for(task, ROLE_STOP_SECONDS)
 
     def with_settings(self, **changes: Any) -> Settings:
         ours = msgspec.structs.replace(self.settings.backfiller, **changes)

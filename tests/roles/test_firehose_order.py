@@ -133,7 +133,7 @@ async def test_a_relay_that_cannot_be_reached_is_replaced_and_the_other_let_go_l
         carry(one, 100, start=301)
         await stack.enter_async_context(fix_relay.running(one, port=int(one.url.split(":")[2])))
         await ingest.reached(400, one)
-        assert active(role) == [one.host]
+        await until(lambda: active(role) == [one.host])
         await until(lambda: two.connected == 0)
         carry(two, 50, ahead=OTHER_SEQS, start=351)
         await two.tell()

@@ -304,9 +304,13 @@ asyncio.run(FirehoseRole("firehose", settings.load()).run(asyncio.Event()))
 async def test_killed_process_loses_and_repeats_nothing(ingest: Ingest) -> None:
     """SIGKILL at random moments of a run, then a run to the end."""
     ingest.relay.fill(40_000)
-    ingest.relay.rate = 10_000  # no life is long enough to take all
+    ingest.relay.rate = 10_000
     dice = random.Random(7)
-    cursors = []
+    cursors: list[int] = []
+
+    async def has_reached(seq: int) -> bool:
+        return (await ingest.cursor() or 0) >= seq
+
     for _ in range(8):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -320,14 +324,13 @@ async def test_killed_process_loses_and_repeats_nothing(ingest: Ingest) -> None:
             },
             stderr=asyncio.subprocess.DEVNULL,
         )
-        connections = len(ingest.relay.cursors)
-        await until(lambda n=connections: len(ingest.relay.cursors) > n)  # type: ignore[misc]
-        await asyncio.sleep(dice.random() * 0.4)
+        further = max(cursors, default=0) + dice.randint(1, 3000)
+        await until(lambda seq=further: has_reached(seq))  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        cursors.append(await ingest.cursor())
-    assert len(set(cursors)) > 4, "it was never killed at work"
-    assert (cursors[-1] or 0) < 40_000
+        cursors.append(await ingest.cursor() or 0)
+    assert cursors == sorted(cursors)
+    assert cursors[-1] < 40_000, "not all of them were killed at work"
     ingest.relay.rate = 0
     async with ingest.running():
         await ingest.reached(40_000, seconds=60)
