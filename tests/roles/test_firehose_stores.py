@@ -304,7 +304,7 @@ asyncio.run(FirehoseRole("firehose", settings.load()).run(asyncio.Event()))
 async def test_killed_process_loses_and_repeats_nothing(ingest: Ingest) -> None:
     """SIGKILL at random moments of a run, then a run to the end."""
     ingest.relay.fill(40_000)
-    ingest.relay.rate = 10_000
+    ingest.relay.rate = 5_000
     dice = random.Random(7)
     cursors: list[int] = []
 
@@ -324,7 +324,7 @@ async def test_killed_process_loses_and_repeats_nothing(ingest: Ingest) -> None:
             },
             stderr=asyncio.subprocess.DEVNULL,
         )
-        further = max(cursors, default=0) + dice.randint(1, 3000)
+        further = max(cursors, default=0) + dice.randint(1, 2000)
         await until(lambda seq=further: has_reached(seq))  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         await process.wait()

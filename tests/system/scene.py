@@ -19,10 +19,13 @@ from tests.system.golden import differences
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.4
 """In these indexers only, so that nobody waits."""
 
-QUICK = f"""
+PATIENT_SECONDS = 600.0
+"""As a lease: who waits so long takes shards only from who is gone, or gives them back."""
+
+PROGRAM = """
 import sys
 from engine.roles.indexer import lease
-lease.LEASE_SECONDS, lease.RENEW_SECONDS = {LEASE_SECONDS}, {RENEW_SECONDS}
+lease.LEASE_SECONDS, lease.RENEW_SECONDS = {lease_seconds}, {renew_seconds}
 from engine.cli import main
 sys.exit(main())
 """
@@ -44,12 +47,15 @@ class Scene:
         self._database = database
         self._redis_url = redis_url
 
-    def indexer(self, says: str, *, failpoint: str = "") -> Process:
-        """Start one more, and wait until it says so."""
+    def indexer(
+        self, says: str, *, failpoint: str = "", lease_seconds: float = LEASE_SECONDS
+    ) -> Process:
+        """Start one more, and wait until it says so; after how long it takes over from others."""
         environ = {**self.up.environment, failpoints.VARIABLE: failpoint}
         log = self.up.log.parent / f"indexer-{len(self.started)}.log"
         process = Process(("run", "indexer"), environ, log)
-        process.program = ("-c", QUICK)
+        program = PROGRAM.format(lease_seconds=lease_seconds, renew_seconds=RENEW_SECONDS)
+        process.program = ("-c", program)
         process.start()
         self.started.append(process)
         process.until_says(says)

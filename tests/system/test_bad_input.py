@@ -220,6 +220,7 @@ async def test_two_relays_of_one_network_make_every_row_once(
         relay.scripts = [bursts(random.Random(dice.random()))] * 3
     async with running(shared, tmp_path, database, redis_url, relays) as up:
         await asyncio.to_thread(settle, up, log[-1][0])
-        assert [relay.sent for relay in relays] == [len(log)] * 2
+        # All of it at least: what was under way when a connection ended comes again.
+        assert all(relay.sent >= len(log) for relay in relays)
     assert stable_differences(shared, NETWORK, database) == ""
     await accounts.add_up(database, redis_url, at_least=6002)

@@ -35,12 +35,15 @@ def test_kill_9_anywhere_leaves_the_same_tables(
 ) -> None:
     under_way = 0
     with running(shared, tmp_path, database, redis_url) as (run, relay):
-        last = relay.network.frames.last_seq
+        frames = relay.network.frames
+        last = frames.last_seq
         relay.rate = RATE / 2
         for seq in (150, 500, 900, 1300, 1700):
+            relay.hold_at = frames.after(seq + 400)  # however slowly a process starts again
             run.wait_for(f"seq {seq}", past(seq))
             run.kill(role, which=seq // 100)
             under_way += progress(run.status()) != (last, last)
+        relay.hold_at = None
         settle(run, last)
     assert len(run.killed) == 5
     assert under_way >= 3

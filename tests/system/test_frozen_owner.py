@@ -10,7 +10,7 @@ import pytest
 
 from engine import simulate
 from tests.system.deployment import START_SECONDS, cut
-from tests.system.scene import READY, WAITING, says_again, scene
+from tests.system.scene import PATIENT_SECONDS, READY, WAITING, says_again, scene
 
 pytestmark = [pytest.mark.services, pytest.mark.golden, pytest.mark.timeout(120)]
 
@@ -61,7 +61,9 @@ async def test_owner_frozen_in_its_transaction_is_replaced_and_neither_writes_no
         served=half,
         extra=BATCHES,
     ) as it:
-        owner = it.indexer(READY, failpoint=f"indexer:{point}:{passes}:stop")
+        owner = it.indexer(
+            READY, failpoint=f"indexer:{point}:{passes}:stop", lease_seconds=PATIENT_SECONDS
+        )
         owner.until_says(f"failpoint {point} reached")
         async with asyncio.timeout(START_SECONDS):
             while not (backends := await it.sql(BACKEND)):

@@ -103,6 +103,7 @@ async def test_nothing_is_held_in_the_stores_and_the_next_one_starts_at_once(
             up,
             relay,
         ):
+            relay.hold_at = 1000  # so the log does not end before the third is at work
             until_ready(up, 1)
             await until_held(observer, places=2, leases=16)  # shares may just be changing
             await_end(kill(up, all_of_them=all_of_them))
@@ -111,7 +112,7 @@ async def test_nothing_is_held_in_the_stores_and_the_next_one_starts_at_once(
             until_ready(up, 2)
             assert 0 < progress(up.status())[0] < relay.network.frames.last_seq
             below = kill(up, all_of_them=all_of_them)
-            relay.rate = 0
+            relay.rate, relay.hold_at = 0, None
             up.start()  # at once, while what was below still ends
             until_ready(up, 3)
             settle(up, relay.network.frames.last_seq)
