@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from engine.runtime.worker import Role
 from engine.settings import IdentitySettings
 from tests.roles import fix_backfill
 from tests.roles.fix_backfill import Scene, did
+from tests.system.deployment import Process
 
 PER_SECOND = 100.0
 LOOKING = 2
@@ -112,3 +114,40 @@ async def test_load_keeps_it_beside_a_backfiller(scene: Scene, tmp_path: Path) -
     asked = scene.server.directory_asked
     assert len(asked) == 120
     assert excess(asked, PER_SECOND) <= 2 * LOOKING
+
+
+@pytest.mark.slow
+async def test_processes_keep_it_through_a_kill(scene: Scene, tmp_path: Path) -> None:
+    names = [f"f{number}" for number in range(600)]
+    for name in names:
+        scene.add(name, 1)
+    await scene.push(*names)
+    environ = {
+        **scene.server.settings,
+        "DATABASE_URL": scene.settings.database_url or "",
+        "REDIS_URL": scene.settings.redis_url or "",
+        "DATA_DIR": str(tmp_path),
+        "PLC_REQUESTS_PER_SECOND": str(PER_SECOND),
+        # What is in hand is all that can be looked up.
+        "BACKFILLER_BATCH_SIZE": str(LOOKING),
+    }
+
+    def backfiller(slot: int) -> Process:
+        arguments = ("run", "backfiller", "--slot", str(slot), "--host", "h")
+        return Process(arguments, environ, tmp_path / f"{slot}.log")
+
+    async def until_asked(count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(scene.server.directory_asked) < count:
+                await asyncio.sleep(0.01)
+
+    with backfiller(0), backfiller(1) as dies, backfiller(2):
+        await until_asked(200)
+        dies.signal(signal.SIGKILL)
+        dies.stop()
+        await until_asked(350)
+        with backfiller(1):
+            await until_asked(600)
+            await scene.drained()
+    # Of the one that was killed some may be on their way beside those of its successor.
+    assert excess(scene.server.directory_asked, PER_SECOND) <= 4 * LOOKING
