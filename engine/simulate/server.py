@@ -100,6 +100,7 @@ class Server(Feed):
         return {
             "INGESTER_RELAY_HOSTS": self.url,
             "PLC_URL": self.url,
+            "PLC_REQUESTS_PER_SECOND": "10000",  # this directory has no limit
             "IDENTITY_HANDLE_RESOLVER": self.url,
             "NETWORK_ALLOW_PRIVATE": "true",
         }

@@ -174,6 +174,7 @@ async def scene(database: str, redis_url: str, spool: str) -> AsyncIterator[Scen
             database_url=database,
             redis_url=redis_url,
             plc_url=server.url,
+            plc_requests_per_second=10_000.0,
             network=NetworkSettings(allow_private=True),
             backfiller=BackfillerSettings(
                 retry_initial_backoff_ms=10, host_park_seconds=1.0, spool_dir=spool
