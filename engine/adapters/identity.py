@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -154,10 +154,7 @@ class DidResolver:
             UpstreamError: neither the directory nor a mirror gives it.
         """
         failure: UpstreamError | None = None
-        at_work = self._at_work()
-        for directory in at_work:
-            if not await self._turn(directory, is_last=directory is at_work[-1]):
-                continue
+        async for directory in self._in_turn():
             try:
                 body = await self._ask(
                     f"{directory.url.rstrip('/')}/export",
@@ -171,20 +168,21 @@ class DidResolver:
                 return LogPage(body, directory is self._directories[0])
         raise DirectoryAway(f"no directory gives its log: {failure}") from failure
 
-    def _at_work(self) -> list[_Directory]:
+    async def _in_turn(self) -> AsyncIterator[_Directory]:
+        """Those that are well, the directory first, each when it is our turn there."""
         now = self._clock()
         at_work = [each for each in self._directories if each.rests_until <= now]
-        return at_work or self._directories[:1]
+        at_work = at_work or self._directories[:1]
+        for directory in at_work:
+            if await self._turn(directory, is_last=directory is at_work[-1]):
+                yield directory
 
     async def _document(self, did: str) -> bytes:
         if not did.startswith("did:plc:"):
             return await self._ask(identity.document_url(did, ""))
         pages = {each.url: identity.document_url(did, each.url) for each in self._directories}
         failure: UpstreamError | None = None
-        at_work = self._at_work()
-        for directory in at_work:
-            if not await self._turn(directory, is_last=directory is at_work[-1]):
-                continue
+        async for directory in self._in_turn():
             try:
                 body = await self._ask(pages[directory.url])
             except Refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,32 +10,15 @@ import dns.asyncresolver
 import dns.nameserver
 import dns.rcode
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine.adapters import handles, http
 from engine.adapters.handles import Answer
 from engine.core import identity
-from tests.fix_dns import NameServer, serve_names
+from tests.fix_dns import Here, NameServer, serve_names
 
 ALICE = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 TIMEOUT = 0.5
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Here(AbstractResolver):
-    """Every name is this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """The fetcher keeps its limits against servers that do not."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine.adapters import http
 from engine.errors import UpstreamError
+from tests.fix_dns import Here
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -78,22 +77,6 @@ def test_is_public_allows_the_internet(address: str) -> None:
     assert http.is_public(address)
 
 
-class Pointing(AbstractResolver):
-    """A name server that points every name to this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "rebinding.example"]
 )
@@ -104,7 +87,7 @@ async def test_guard_refuses_private_addresses_however_they_are_named(host: str)
         asked.append(request)
         return web.Response()
 
-    resolver = Pointing() if host == "rebinding.example" else None
+    resolver = Here() if host == "rebinding.example" else None
     async with serving(answer) as url, http.open_fetcher(resolver=resolver) as guarded:
         port = url.rpartition(":")[2]
         with pytest.raises(UpstreamError, match="not a public address"):

@@ -1,20 +1,18 @@
 """DIDs and handles resolve against real sockets: a DNS server, web servers, the simulator."""
 
 import json
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import dns.asyncresolver
 import dns.rcode
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine import simulate
 from engine.adapters import handles, http, identity
 from engine.errors import UpstreamError
 from engine.simulate import MemoryFrames, Network, Server
-from tests.fix_dns import NameServer, serve_names
+from tests.fix_dns import Here, NameServer, serve_names
 
 ALICE = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 BOB = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
@@ -37,24 +35,6 @@ def document(did: str, handle: str) -> dict[str, Any]:
     }
 
 
-class Pointing(AbstractResolver):
-    """Points every name but ``*.gone`` to this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        if host.endswith(".gone"):
-            raise OSError(f"no such host: {host}")
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     network = Network(
@@ -68,7 +48,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[http.Fetcher]:
-    async with http.open_fetcher(allow_private=True, resolver=Pointing()) as made:
+    async with http.open_fetcher(allow_private=True, resolver=Here()) as made:
         yield made
 
 
