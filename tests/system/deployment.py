@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,6 @@ import orjson
 
 from engine import simulate
 from engine.simulate.server import Server
-from tests.free_port import free_port
 
 START_SECONDS = 30.0
 
@@ -126,13 +126,12 @@ class Deployment(Process):
         extra: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
-        self.port = free_port()
         environment = {
             **network,
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "INDEXER_PROCESSES": str(indexers),
-            "METRICS_PORT": str(self.port),
+            "METRICS_PORT": "0",  # one that nobody can take before it; its log says which
             "METRICS_HOST": "127.0.0.1",
             "DATA_DIR": str(log.parent / "data"),
             # Nothing is fetched where a test is about live events.
@@ -143,9 +142,11 @@ class Deployment(Process):
 
     def status(self) -> dict[str, Any]:
         """What the status server answers; empty while it does not answer."""
+        urls = re.findall(r" status page url=(\S+)", self.log.read_text(errors="replace"))
+        if not urls:
+            return {}
         try:
-            url = f"http://127.0.0.1:{self.port}/status"
-            with urllib.request.urlopen(url, timeout=5) as reply:
+            with urllib.request.urlopen(urls[-1], timeout=5) as reply:
                 document: dict[str, Any] = orjson.loads(reply.read())
                 return document
         except OSError:
