@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.core import wire
-from engine.roles.backfiller import session
+from engine.roles.backfiller import endings, session
 from engine.simulate import hostile
 from tests.roles import fix_backfill
 from tests.roles.fix_backfill import MISDEEDS, Scene, did
@@ -22,7 +22,7 @@ async def scene(
     database: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     monkeypatch.setattr(session, "SOON_SECONDS", 1e6)
-    monkeypatch.setattr(session, "PUT_OFF_SECONDS", 0.1)
+    monkeypatch.setattr(endings, "PUT_OFF_SECONDS", 0.1)
     async with fix_backfill.scene(database, redis_url, str(tmp_path / "spool")) as made:
         yield made
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,14 @@ from engine.core import hosts as scheduling
 from engine.core import outcomes
 from engine.core.outcomes import Attempt, Outcome
 from engine.errors import StoreError, UpstreamError
+from engine.roles.backfiller import endings
 from engine.roles.backfiller.attempt import Verdict, of_directory
 from engine.roles.backfiller.job import Counters, Job
-from engine.roles.backfiller.ledger import End
 
 if TYPE_CHECKING:
     from engine.core.hosts import Answer, Hosts, PutOff, Told
     from engine.roles.backfiller.attempt import Attempts
+    from engine.roles.backfiller.ledger import End
     from engine.roles.backfiller.queue import Item, Queue
     from engine.settings import BackfillerSettings
 
@@ -67,15 +67,6 @@ LETTING_GO = 256
 
 DELIVERIES_MAX = 10
 """An entry that was taken more often and never finished ends processes: it is a dead letter."""
-
-BUSY_MAX, DOWN_MAX = 5, 3
-"""So many such answers in a row, and a repository goes to the end of a longer line."""
-
-PUT_OFF_SECONDS = 30.0
-"""The least time for which it then does."""
-
-PARKS_COUNTED = 3
-"""A host that was left alone so often in a row is gone: then it costs its repositories attempts."""
 
 
 @dataclass
@@ -190,7 +181,7 @@ class Session:
         job = self.jobs[item.did] = Job(item.did, [item.entry_id])
         if item.deliveries > DELIVERIES_MAX:
             words = f"taken {item.deliveries} times and never finished"
-            end = self._end_of(job, Attempt(Outcome.POISON, words), last=True)
+            end = endings.end_of(job, Attempt(Outcome.POISON, words), last=True)
             self._start(self._finish(job, end))
         else:
             self._start(self._find_home(job))
@@ -200,7 +191,7 @@ class Session:
             async with self._looking:
                 job.home = await self.attempts.directory.home(job.did)
         except UpstreamError as error:
-            await self._finish(job, self._end_of(job, of_directory(error)))
+            await self._finish(job, endings.end_of(job, of_directory(error)))
             return
         self._wait_for_turn(job)
 
@@ -270,28 +261,15 @@ class Session:
 
     async def _judge(self, job: Job, verdict: Verdict) -> None:
         """What is to be done after an attempt."""
-        attempt = verdict.attempt
-        self.counters.outcomes[attempt.outcome] += 1
-        if verdict.ask_again:
+        self.counters.outcomes[verdict.attempt.outcome] += 1
+        attempt = endings.of_verdict(job, verdict)
+        if attempt is None:
             self._wait_for_turn(job)
             return
-        job.busy += verdict.answer is scheduling.Answer.BUSY
-        job.down += verdict.answer is scheduling.Answer.DOWN
-        if verdict.answer is scheduling.Answer.BUSY:
-            if job.busy < BUSY_MAX:
-                self._wait_for_turn(job)
-                return
-            attempt = Attempt(attempt.outcome, attempt.error, counts=False)  # never final
-        elif verdict.answer is scheduling.Answer.DOWN:
-            if job.down < DOWN_MAX:
-                self._wait_for_turn(job)
-                return
-            # Its host may be well, and only this one be too much for it.
-            attempt = Attempt(attempt.outcome, attempt.error, counts=True)
         status = outcomes.STATUS_OF.get(attempt.outcome)
         if status is not None:
             await self.attempts.tell(job.did, status)
-        end = self._end_of(job, attempt)
+        end = endings.end_of(job, attempt)
         fetched = verdict.fetched
         if fetched is None:
             await self._finish(job, end)
@@ -310,41 +288,10 @@ class Session:
         assert end.fetch_id is not None
         self.owed.pop(end.fetch_id, None)
 
-    def _end_of(self, job: Job, attempt: Attempt, *, last: bool = False) -> End:
-        is_final = attempt.outcome in outcomes.FINAL
-        counts = attempt.counts and not is_final
-        wait: float | None = None
-        if not is_final and not last:
-            # Seconds where it is put off; where it counts, the part of the wait that is random.
-            wait = random.uniform(0.5, 1.0) if counts else PUT_OFF_SECONDS * random.uniform(1, 2)  # noqa: S311
-        return End(
-            did=job.did,
-            fetch_id=job.fetch_id,
-            outcome=attempt.outcome,
-            error=attempt.error,
-            host=job.pds,
-            wait_seconds=wait,
-            counts=counts,
-            last=last,
-        )
-
     async def _put_off(self, off: PutOff[Job]) -> None:
         self.counters.put_off += 1
         parks = self.hosts.pace(off.host).parks if off.is_down else 0
-        counts = parks >= PARKS_COUNTED
-        await self._finish(
-            off.item,
-            End(
-                did=off.item.did,
-                fetch_id=off.item.fetch_id,
-                outcome=Outcome.TRANSIENT if off.is_down else None,
-                error="its host does not answer" if off.is_down else "",
-                host=off.host,
-                wait_seconds=off.seconds,
-                counts=counts,
-                exact=True,
-            ),
-        )
+        await self._finish(off.item, endings.of_waiting(off, parks))
 
     async def _finish(self, job: Job, end: End) -> None:
         """Store what became of a job, then let its entries go."""
