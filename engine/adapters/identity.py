@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -154,21 +155,22 @@ class DidResolver:
             UpstreamError: neither the directory nor a mirror gives it.
         """
         failure: UpstreamError | None = None
-        async for directory in self._in_turn():
-            try:
-                body = await self._ask(
-                    f"{directory.url.rstrip('/')}/export",
-                    params={"after": after, "count": str(count)},
-                    max_bytes=count * EXPORT_LINE_BYTES,
-                    timeout_seconds=self._timeout + EXPORT_SECONDS,
-                )
-            except UpstreamError as error:  # which may be all that a mirror of documents has
-                failure = error
-            else:
-                return LogPage(body, directory is self._directories[0])
+        async with aclosing(self._in_turn()) as directories:
+            async for directory in directories:
+                try:
+                    body = await self._ask(
+                        f"{directory.url.rstrip('/')}/export",
+                        params={"after": after, "count": str(count)},
+                        max_bytes=count * EXPORT_LINE_BYTES,
+                        timeout_seconds=self._timeout + EXPORT_SECONDS,
+                    )
+                except UpstreamError as error:  # which may be all that a mirror of documents has
+                    failure = error
+                else:
+                    return LogPage(body, directory is self._directories[0])
         raise DirectoryAway(f"no directory gives its log: {failure}") from failure
 
-    async def _in_turn(self) -> AsyncIterator[_Directory]:
+    async def _in_turn(self) -> AsyncGenerator[_Directory, None]:
         """Those that are well, the directory first, each when it is our turn there."""
         now = self._clock()
         at_work = [each for each in self._directories if each.rests_until <= now]
@@ -182,21 +184,22 @@ class DidResolver:
             return await self._ask(identity.document_url(did, ""))
         pages = {each.url: identity.document_url(did, each.url) for each in self._directories}
         failure: UpstreamError | None = None
-        async for directory in self._in_turn():
-            try:
-                body = await self._ask(pages[directory.url])
-            except Refused:
-                raise
-            except Unregistered as error:
-                if directory is self._directories[0]:
+        async with aclosing(self._in_turn()) as directories:
+            async for directory in directories:
+                try:
+                    body = await self._ask(pages[directory.url])
+                except Refused:
                     raise
-                failure = error  # a mirror may lag
-            except UpstreamError as error:
-                failure = error
-                await self._rest(directory, error)
-            else:
-                directory.failures = 0
-                return body
+                except Unregistered as error:
+                    if directory is self._directories[0]:
+                        raise
+                    failure = error  # a mirror may lag
+                except UpstreamError as error:
+                    failure = error
+                    await self._rest(directory, error)
+                else:
+                    directory.failures = 0
+                    return body
         raise DirectoryAway(f"no directory answers: {failure}") from failure
 
     async def _turn(self, directory: _Directory, *, is_last: bool) -> bool:
