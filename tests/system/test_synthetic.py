@@ -56,14 +56,16 @@ async def test_relays_that_lag_drop_break_off_and_count_anew_lose_nothing_unnoti
 ) -> None:
     network = simulate.Synthetic(9, ops=OPS)
     with (
-        simulate.serve_in_thread(network, rate=400, disconnect_every=400) as one,
+        simulate.serve_in_thread(network, rate=400, disconnect_every=400, hold_at=600) as one,
         simulate.serve_in_thread(
-            network, rate=400, drop_every=7, restart_every=500, lag_seconds=0.5
+            network, rate=400, drop_every=7, restart_every=500, lag_seconds=2.0
         ) as other,
     ):
         hosts = ",".join(each.settings["INGESTER_RELAY_HOSTS"] for each in (one, other))
         settings = one.settings | {"INGESTER_RELAY_HOSTS": hosts}
         with Deployment(settings, database, redis_url, indexers=2, log=tmp_path / "up.log") as run:
+            run.until("the one that drops is ahead", lambda: other._reached >= 650, 60)
+            one.rate, one.hold_at = 0, None
             run.until("the network's end", lambda: has_sent_all(other, network), 60)
             host = one.url.removeprefix("http://")
             run.wait_for("all of it", lambda status: is_done(status, host, network), 60)
@@ -80,7 +82,8 @@ async def test_relays_that_lag_drop_break_off_and_count_anew_lose_nothing_unnoti
         await conn.close()
     assert len(held) > OPS / 2
     assert len(deleted) < len(network.documents) / 10
-    assert len(marked) < len(network.documents) / 2
+    # How long the one that drops was ahead is the machine's affair; mostly it lags behind.
+    assert len(set(network.documents) - marked - deleted) >= 5
     wrong = set(held.items()) - set(records.items())
     absent = {
         uri
@@ -89,6 +92,7 @@ async def test_relays_that_lag_drop_break_off_and_count_anew_lose_nothing_unnoti
     }
     # A frame that the one relay left out, when it was ahead of the other, breaks a chain.
     assert {uri.split("/")[2] for uri, _ in wrong} <= marked
+    print(len(marked), "of", len(network.documents), "are marked")
     unmarked = {uri for uri in absent if uri.split("/")[2] not in marked | deleted}
     # What remains are records that their frames do not carry, or that stand in a wrong place.
     assert len(unmarked) <= OPS / 200, unmarked
