@@ -85,6 +85,13 @@ WITH new AS (
 SELECT did, attempts, first_seen_at, coalesce(is_last, true) AS is_last
 FROM mine LEFT JOIN done USING (did);
 
+-- name: fetch_untouched
+-- What live ops noted for fetches that ended with nothing. A statement after the one that locks the
+-- rows, so that it sees what was noted until then. $1 DIDs.
+DELETE FROM {state}.touched
+WHERE did = ANY ($1::text[])
+    AND EXISTS (SELECT FROM {state}.repo WHERE repo.did = touched.did AND fetch_id IS NULL);
+
 -- name: letters_remove
 -- Dead letters of attempts that have a newer end. $1 DIDs.
 DELETE FROM {state}.dead_letter WHERE source = 'repo_backfill' AND did = ANY ($1::text[]);

@@ -53,19 +53,15 @@ def post(number: int) -> bytes:
 
 
 class Hosts(Network):
-    """Repositories in memory; what ``getRepo`` answers may be another thing than they are."""
+    """Repositories in memory."""
 
     def __init__(self) -> None:
         super().__init__(MemoryFrames())
         self.repositories: dict[str, Repository] = {}
-        self.answers: dict[str, tuple[int, str]] = {}
 
     def export(self, did: str) -> bytes | None:
         found = self.repositories.get(did)
-        return found.export() if found is not None and did not in self.answers else None
-
-    def car_error(self, did: str) -> tuple[int, str] | None:
-        return self.answers.get(did)
+        return found.export() if found is not None else None
 
 
 @dataclass

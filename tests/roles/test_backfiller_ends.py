@@ -15,6 +15,7 @@ from engine import failpoints
 from engine.core import outcomes
 from engine.roles.backfiller.ledger import Ledger
 from engine.roles.indexer import IndexerRole
+from engine.simulate import hostile
 from tests.roles import fix_backfill
 from tests.roles.fix_backfill import Scene, did
 from tests.system.deployment import Process
@@ -109,6 +110,26 @@ async def test_an_end_that_is_told_after_it_is_indexed_changes_nothing(
         await scene.until("SELECT bool_and(host IS NOT NULL) FROM headrace.repo")
     for name, row in zip(("alice", "bob"), before, strict=True):
         ended(await scene.row(name), row["outcome"], row["records"])
+
+
+async def test_what_live_ops_noted_for_a_fetch_goes_with_it_when_it_brings_nothing(
+    scene: Scene,
+) -> None:
+    scene.add("alice", 3)
+    scene.add("bob", 3)
+    scene.server.misdeeds[did("alice")] = hostile.refusing(400, error="RepoTakendown")
+    for name in ("alice", "bob"):
+        uri = f"at://{did(name)}/app.bsky.feed.post/3k"
+        await scene.db.execute("INSERT INTO headrace.touched VALUES ($1, $2, '3k')", did(name), uri)
+    await queue(scene, "alice", "bob")
+    async with scene.running():
+        await scene.outcome("alice", "taken_down")
+        await scene.outcome("bob", "ok")
+    left = await scene.db.fetch(
+        "SELECT did, fetch_id FROM headrace.repo JOIN headrace.touched USING (did)"
+    )
+    assert [row["did"] for row in left] == [did("bob")]  # whose slices are still to be judged by it
+    assert left[0]["fetch_id"] is not None
 
 
 async def test_what_is_queued_again_stays_queued(scene: Scene) -> None:

@@ -142,6 +142,9 @@ class Ledger:
             rows = await self.ends.fetch(self._sql["fetch_end"], *parameters)
             if len(rows) < len(first):
                 await self._make_known(self.ends, set(first) - {row["did"] for row in rows})
+            vain = [end.did for end in some if end.fetch_id is not None and not end.fetched]
+            if vain:
+                await self.ends.execute(self._sql["fetch_untouched"], vain)
             dead = await self._letters(first, rows)
         done = {row["did"] for row in rows}
         results: list[bool | None] = []
