@@ -31,8 +31,10 @@ def relay(busy_network: simulate.Network) -> Iterator[Server]:
         yield server
 
 
-def role(name: str, server: Server, database: str, redis_url: str, tmp_path: Path) -> Process:
-    environ = {**server.settings, "DATABASE_URL": database, "REDIS_URL": redis_url}
+def role(
+    name: str, server: Server, database: str, redis_url: str, tmp_path: Path, **more: str
+) -> Process:
+    environ = {**server.settings, "DATABASE_URL": database, "REDIS_URL": redis_url, **more}
     return Process(("run", name), environ, tmp_path / f"{name}.log")
 
 
@@ -74,7 +76,8 @@ def test_term_ends_an_indexer_with_a_backlog(
         firehose.until("a backlog", lambda: cursor(redis_url) == last)
     backlog = entries(redis_url)
     assert backlog > 10_000
-    with role("indexer", relay, database, redis_url, tmp_path) as process:
+    slowly = {"INDEXER_BATCH_SIZE": "100"}  # however fast the machine is
+    with role("indexer", relay, database, redis_url, tmp_path, **slowly) as process:
         process.until("rows", lambda: entries(redis_url) < backlog)
         ends_in_order(process, "indexer/0", process.signal())
     assert 0 < entries(redis_url) < backlog
