@@ -51,6 +51,7 @@ bench: setup                   ## decode, repositories, streams and frames to ro
 	$(BIN)/python -m bench.repositories
 	$(BIN)/python -m bench.indexing
 	$(BIN)/python -m bench.latency
+	$(BIN)/python -m bench.identities
 	$(BIN)/python -m bench.backfill_queue
 	$(BIN)/python -m bench.backfilling
 	$(BIN)/python -m bench.backfill_rows
