@@ -154,6 +154,7 @@ class Subscription(picows.WSListener):
         ):
             self._join(frame)
         elif kind == picows.WSMsgType.CLOSE:
+            self._end_by_us(transport)  # or it only answers what we said
             code = frame.get_close_code()
             self._end(End.CLOSED, f"{code} {frame.get_close_message()!r:.200}")
             transport.send_close(picows.WSCloseCode.OK)
@@ -161,6 +162,11 @@ class Subscription(picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         """Called by picows."""
+        self._end_by_us(transport)
+        self._end(End.LOST, "")
+
+    def _end_by_us(self, transport: picows.WSTransport) -> None:
+        """If we said close because of what came, that is the reason."""
         handshake: Any = transport.close_handshake  # None without a close; the stub hides it
         sent = None if handshake is None else handshake.sent
         if sent is not None and sent.code == picows.WSCloseCode.MESSAGE_TOO_BIG:
@@ -170,7 +176,6 @@ class Subscription(picows.WSListener):
             picows.WSCloseCode.GOING_AWAY,
         ):
             self._end(End.PROTOCOL, sent.reason)
-        self._end(End.LOST, "")
 
     def _join(self, frame: picows.WSFrame) -> None:
         """A text frame, or a part of a fragmented message."""

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -157,6 +160,30 @@ async def test_message_above_the_limit_ends_with_its_own_reason(relay: Relay) ->
     relay.scripts.append(fix_relay.first(b"x" * (websocket.MAX_MESSAGE_BYTES + 1)))
     async with subscribed(relay, buffer_bytes=64 * MIB) as subscription:
         assert await ended(subscription) == End.TOO_BIG
+
+
+async def test_a_close_that_crosses_ours_does_not_hide_its_reason() -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = re.search(rb"(?i)sec-websocket-key: (\S+)", head)
+        assert key is not None
+        guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        size = websocket.MAX_MESSAGE_BYTES + 1
+        writer.write(b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size) + b"\x88\x02\x03\xe8")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answers, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with subscribe(url, silence_timeout=30, buffer_bytes=MIB) as subscription:
+            assert await ended(subscription) == End.TOO_BIG
 
 
 async def test_fragments_above_the_limit_end_with_their_own_reason(relay: Relay) -> None:
